@@ -59,6 +59,7 @@ type Relay struct {
 	hub   Hub
 	o     Options
 	kick  chan struct{}
+	up    chan struct{}
 }
 
 // New returns a relay. It does nothing until Run.
@@ -72,15 +73,21 @@ func New(q Queue, h Hub, o Options) *Relay {
 	if o.MaxPause <= 0 {
 		o.MaxPause = 5 * time.Minute
 	}
-	return &Relay{queue: q, hub: h, o: o, kick: make(chan struct{}, 1)}
+	return &Relay{queue: q, hub: h, o: o, kick: make(chan struct{}, 1), up: make(chan struct{}, 1)}
 }
 
-// Kick makes the relay try now instead of at the end of its pause: call it after an event was committed and when the
-// line is back. It never blocks and may be called from anywhere; attempts that fail are still MinPause apart.
-func (r *Relay) Kick() {
+// Kick makes the relay try now instead of at the end of its pause: call it after an event was committed. It never
+// blocks and may be called from anywhere. Attempts that fail are still MinPause apart, and their pauses go on growing.
+func (r *Relay) Kick() { signal(r.kick) }
+
+// LineUp says that the hub can be reached again: the relay tries now, and its pauses begin small again. It never
+// blocks and may be called from anywhere.
+func (r *Relay) LineUp() { signal(r.up) }
+
+func signal(c chan struct{}) {
 	select {
-	case r.kick <- struct{}{}:
-	default: // a kick is waiting already
+	case c <- struct{}{}:
+	default: // one is waiting already
 	}
 }
 
@@ -96,7 +103,9 @@ func (r *Relay) Run(ctx context.Context) error {
 			// Decorrelated jitter: boxes that lost the hub together do not come back together.
 			pause = min(r.o.MaxPause, r.o.MinPause+rand.N(3*pause-r.o.MinPause+1))
 			r.o.Log.WarnContext(ctx, "events not delivered", "err", err, "retry_in", pause)
-			r.wait(ctx, r.o.MinPause, pause)
+			if r.wait(ctx, r.o.MinPause, pause) {
+				pause = r.o.MinPause
+			}
 		case sent > 0:
 			if sent == batch {
 				batch = min(wire.MaxBatch, batch+growth)
@@ -109,21 +118,25 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// wait waits until ctx ends, until most has passed, or for a kick, but no shorter than least.
-func (r *Relay) wait(ctx context.Context, least, most time.Duration) {
+// wait waits until ctx ends, until most has passed, or until someone calls Kick or LineUp, but no shorter than least.
+// It reports whether the line is up again.
+func (r *Relay) wait(ctx context.Context, least, most time.Duration) bool {
 	enough, end := time.NewTimer(least), time.NewTimer(most)
 	defer enough.Stop()
 	defer end.Stop()
 	select {
 	case <-ctx.Done():
-		return
+		return false
 	case <-enough.C:
 	}
 	select {
 	case <-ctx.Done():
 	case <-end.C:
 	case <-r.kick:
+	case <-r.up:
+		return true
 	}
+	return false
 }
 
 // once delivers one batch of up to n events and returns how many the hub has stored of it.
