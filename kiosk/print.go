@@ -1,0 +1,178 @@
+package kiosk
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sportello.example/sync/event"
+)
+
+// Print puts the document in hand on paper, once: a second press of the button is ErrNotNow. It returns as soon as the
+// job has begun; the session is at StagePrinting until it is at StageTake or StageProblem. A certificate is not begun
+// without room to journal it: ErrDiskFull.
+func (d *Desk) Print(ctx context.Context, s *Session) error {
+	var doc *document
+	s.mu.Lock()
+	if s.stage == StagePreview {
+		doc = s.doc
+	}
+	s.mu.Unlock()
+	if doc == nil {
+		return ErrNotNow
+	}
+	started := event.Detail{Service: doc.kind, Pages: len(doc.pages)}
+	if err := d.record(ctx, s, event.PrintStarted, started, nil); err != nil {
+		if doc.kind == "certificate" {
+			if !errors.Is(err, ErrDiskFull) {
+				d.log(s).Error("print not begun", "err", err)
+			}
+			d.stop(s, problemOf(err))
+			return nil
+		}
+		d.log(s).Error("event not stored", "kind", event.PrintStarted, "err", err)
+	}
+	job, stop := context.WithCancel(s.ctx)
+	ok := s.update(func() bool {
+		if s.stage != StagePreview || s.doc != doc {
+			return false
+		}
+		s.printing = stop
+		s.progress = PrintProgress{State: PrintSending}
+		s.enter(StagePrinting, d.cfg.Now())
+		return true
+	})
+	if !ok {
+		stop()
+		return ErrNotNow
+	}
+	d.wg.Go(func() {
+		defer stop()
+		d.print(job, s, doc)
+	})
+	return nil
+}
+
+func (d *Desk) print(ctx context.Context, s *Session, doc *document) {
+	start := d.cfg.Now()
+	err := d.cfg.Printer.Print(ctx, PrintJob{
+		Session: s.ID, Kiosk: s.Kiosk, Kind: doc.kind, PDF: doc.pdf, SHA256: doc.sha, Pages: len(doc.pages),
+	}, func(p PrintProgress) {
+		s.update(func() bool {
+			if s.progress == p {
+				return false
+			}
+			if (s.progress.Trouble == TroubleNone) != (p.Trouble == TroubleNone) {
+				s.touched = d.cfg.Now() // the time to help the printer begins now
+			}
+			s.progress = p
+			return true
+		})
+	})
+	detail := event.Detail{Service: doc.kind, Pages: len(doc.pages), Milliseconds: d.cfg.Now().Sub(start).Milliseconds()}
+	if err == nil {
+		d.note(ctx, s, event.PrintDone, detail)
+		s.update(func() bool {
+			s.printing, s.doc = nil, nil
+			s.enter(StageTake, d.cfg.Now())
+			return true
+		})
+		clear(doc.pdf)
+		return
+	}
+	pe := AsPrintError(err)
+	detail.Reason = string(pe.Trouble)
+	kind := event.PrintFailed
+	if pe.Outcome == Uncertain {
+		kind = event.PrintUncertain
+	}
+	d.note(ctx, s, kind, detail)
+	if pe.Trouble == TroubleOther {
+		d.log(s).Error("print failed", "outcome", pe.Outcome, "err", pe.Err)
+	}
+	alive := s.update(func() bool {
+		s.printing = nil
+		s.progress = PrintProgress{}
+		if pe.Outcome == Uncertain {
+			s.doc = nil // never printed again without a person's judgement
+			s.problem = &Problem{Kind: ProblemUncertain, Trouble: pe.Trouble}
+		} else {
+			s.problem = &Problem{Kind: ProblemPrinter, Trouble: pe.Trouble, CanRetry: true}
+		}
+		s.enter(StageProblem, d.cfg.Now())
+		return true
+	})
+	if !alive || pe.Outcome == Uncertain {
+		clear(doc.pdf)
+	}
+}
+
+// CancelPrint gives up the job at the printer. What came out of it is said as a problem of the session.
+func (d *Desk) CancelPrint(s *Session) {
+	s.mu.Lock()
+	stop := s.printing
+	s.touched = d.cfg.Now()
+	s.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+}
+
+// Again goes back from a problem to where the session can go on: to the preview while there is a document, to fetching
+// it when there is none but somebody is logged in, to the questions otherwise.
+func (d *Desk) Again(ctx context.Context, s *Session) error {
+	v := s.View()
+	if v.Stage != StageProblem || !v.Problem.CanRetry {
+		return ErrNotNow
+	}
+	switch {
+	case v.Document != "":
+		s.update(func() bool { s.enter(StagePreview, d.cfg.Now()); return true })
+		return nil
+	case v.Answers.Service != SelfDeclaration && v.Answers.Holder == Family && v.Answers.Member == "":
+		return d.LoadFamily(ctx, s)
+	default:
+		return d.Prepare(ctx, s)
+	}
+}
+
+// Back leaves a preview or a problem for the questions. The login is kept while the hub keeps it.
+func (d *Desk) Back(s *Session) {
+	s.update(func() bool {
+		if s.stage != StagePreview && s.stage != StageProblem {
+			return false
+		}
+		s.doc = nil
+		if s.accepted && s.answers.Service != SelfDeclaration {
+			s.enter(StageConfirmed, d.cfg.Now())
+		} else {
+			d.dropLogin(s)
+			s.enter(StageAsking, d.cfg.Now())
+		}
+		return true
+	})
+}
+
+// Taken answers "Ha preso tutti i fogli?". When one is missing staff is told; nothing is printed again by itself.
+func (d *Desk) Taken(ctx context.Context, s *Session, all bool) error {
+	if s.View().Stage != StageTake {
+		return ErrNotNow
+	}
+	if !all {
+		d.note(ctx, s, event.SheetsMissing, event.Detail{})
+		d.stop(s, Problem{Kind: ProblemUncertain, Trouble: TroubleOther})
+		return nil
+	}
+	d.Goodbye(ctx, s)
+	return nil
+}
+
+// sleep waits for t or until ctx ends.
+func sleep(ctx context.Context, t time.Duration) {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

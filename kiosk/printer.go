@@ -1,0 +1,122 @@
+package kiosk
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Printer puts documents on paper. Package printing implements it.
+type Printer interface {
+	// Print sends job to the branch's printer and follows it until the last sheet is out; it returns nil then. It blocks
+	// for as long as the printer needs (paper may have to be loaded first) and calls report, from the same goroutine,
+	// at every change. A printer that needs a hand is reported, not returned: the job waits. When ctx ends the job is
+	// cancelled at the printer before Print returns. An error is a *PrintError.
+	Print(ctx context.Context, job PrintJob, report func(PrintProgress)) error
+	// Status says how the printer is now. It does not block.
+	Status() PrinterStatus
+}
+
+// PrintJob is a document on its way to paper. It lives in RAM only.
+type PrintJob struct {
+	Session string            // random UUID of the visit that pressed "Stampa"
+	Kiosk   int               //
+	Kind    string            // certificate | declaration | slip: for the journal, nothing of it reaches the printer
+	PDF     []byte            //
+	SHA256  [sha256.Size]byte // of PDF, as it was checked when it arrived
+	Pages   int               // sheets, printed on one side
+}
+
+// PrintProgress is what can be said of a job that has not ended.
+type PrintProgress struct {
+	State   PrintState
+	Page    int     // sheets the printer says are out, 0 when it does not say
+	Trouble Trouble // what keeps the printer from going on, "" when nothing does
+}
+
+// PrintState is where a job has got to (RFC 8011 §5.3.7 in the kiosk's words).
+type PrintState string
+
+// The states a citizen can see.
+const (
+	PrintWaiting  PrintState = "waiting"  // the printer is busy with somebody else's job
+	PrintSending  PrintState = "sending"  //
+	PrintPrinting PrintState = "printing" //
+	PrintStopped  PrintState = "stopped"  // see Trouble
+)
+
+// Trouble is what is wrong with a printer, in one word that has a text in every language.
+type Trouble string
+
+// The troubles of a printer (from printer-state-reasons, RFC 8011 §5.4.12, and from not reaching it).
+const (
+	TroubleNone        Trouble = ""
+	TroublePaper       Trouble = "paper"       // media-empty, media-needed
+	TroubleJam         Trouble = "jam"         // media-jam
+	TroubleCover       Trouble = "cover"       // cover-open, door-open, interlock-open
+	TroubleTray        Trouble = "tray"        // input-tray-missing
+	TroubleToner       Trouble = "toner"       // toner-empty, marker-supply-empty
+	TroubleOutputFull  Trouble = "output_full" // output-area-full
+	TroublePaused      Trouble = "paused"      // paused, moving-to-paused
+	TroubleUnreachable Trouble = "unreachable" // no answer
+	TroubleBusy        Trouble = "busy"        // server-error-busy and the like, for longer than a citizen waits
+	TroubleFormat      Trouble = "format"      // the printer does not take PDF
+	TroubleMedia       Trouble = "media"       // no A4 in the printer
+	TroubleIdentity    Trouble = "identity"    // another machine answers at the printer's address
+	TroubleOther       Trouble = "other"       // a reason we have no word for
+	TroubleNoPrinter   Trouble = "none"        // no printer is approved for this branch
+)
+
+// PrinterState is how a printer is between jobs.
+type PrinterState string
+
+// The states of a printer as the lights show them.
+const (
+	PrinterReady     PrinterState = "ready"
+	PrinterBusy      PrinterState = "busy"
+	PrinterAttention PrinterState = "attention" // reachable, but it needs a hand: see Trouble
+	PrinterOffline   PrinterState = "offline"
+	PrinterNone      PrinterState = "none"
+)
+
+// PrinterStatus is what the branch's printer last said.
+type PrinterStatus struct {
+	State   PrinterState
+	Trouble Trouble
+	Name    string // as the printer calls itself, cleaned for display
+	Since   time.Time
+}
+
+// PrintOutcome says what is known of the paper when a job has failed.
+type PrintOutcome string
+
+// What may have come out of the printer. Only NothingPrinted allows another try without a person's judgement.
+const (
+	NothingPrinted PrintOutcome = "nothing_printed"
+	Cancelled      PrintOutcome = "cancelled" // cancelled before the last sheet; sheets that were out are the citizen's
+	Uncertain      PrintOutcome = "uncertain" // nobody can say without looking at the tray
+)
+
+// PrintError is why a job ended without the last sheet.
+type PrintError struct {
+	Trouble Trouble
+	Outcome PrintOutcome
+	Err     error // for the log: never holds a name or a document
+}
+
+func (e *PrintError) Error() string {
+	return fmt.Sprintf("print (%s, %s): %v", e.Trouble, e.Outcome, e.Err)
+}
+
+func (e *PrintError) Unwrap() error { return e.Err }
+
+// AsPrintError returns err as a *PrintError; an error that is none becomes an uncertain one, the careful reading.
+func AsPrintError(err error) *PrintError {
+	var pe *PrintError
+	if errors.As(err, &pe) {
+		return pe
+	}
+	return &PrintError{Trouble: TroubleOther, Outcome: Uncertain, Err: err}
+}
