@@ -1,0 +1,385 @@
+// Package login pairs a kiosk with the phone of the citizen standing at it.
+//
+// A phone brings the challenge it read from a kiosk's QR (see package crossdevice). The Desk says which kiosk that is,
+// lets one login only answer it, gives the phone the code to type there, and holds the citizen's identity, sealed for
+// the box, until the box has fetched it. Everything is in RAM and gone within minutes; a restart forgets all logins.
+package login
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sportello.example/sync/citizen"
+	"sportello.example/sync/crossdevice"
+	"sportello.example/sync/wire"
+)
+
+// Times and numbers of a Desk.
+const (
+	MaxWait = 30 * time.Second // the longest Result waits
+
+	maxSkew     = 15 * time.Minute // between a box's clock and the hub's
+	identityFor = 10 * time.Minute // how long after a login the hub may act for the citizen
+	remember    = 45 * time.Minute // how long a challenge is known to have been used: longer than its T is accepted
+	rememberOld = 12 * time.Hour   // the same for a challenge without a time, whose age nobody knows
+	perBox      = 1024             // challenges remembered for a box
+	sweepEvery  = 30 * time.Second
+)
+
+// The reasons why a phone gets no code.
+var (
+	ErrForged    = errors.New("QR not made by a box of this hub")
+	ErrRevoked   = errors.New("QR of a box that is not enrolled any more")
+	ErrExpired   = errors.New("QR expired")
+	ErrUsed      = errors.New("QR already used")
+	ErrCancelled = errors.New("login cancelled")
+	ErrBusy      = errors.New("too many logins at this box")
+)
+
+// ErrMalformed means that a box asked for something that is no nonce.
+var ErrMalformed = errors.New("not a nonce")
+
+// ErrUnknownBox is for Boxes to answer.
+var ErrUnknownBox = errors.New("box not enrolled")
+
+// Boxes knows the boxes of this hub.
+type Boxes interface {
+	// LoginBox returns what a login at a box needs to know, or ErrUnknownBox when there is no such box or it is revoked.
+	LoginBox(ctx context.Context, number uint32) (Box, error)
+}
+
+// Box is one enrolled box.
+type Box struct {
+	Branch string          // as citizens call it: "Biblioteca Harar"
+	Epoch  uint16          // of its keys; the one before is accepted too, for challenges made just before a change
+	Key    *ecdh.PublicKey // X25519, tokens are sealed to it
+	Drift  time.Duration   // its clock minus the hub's, as last seen; 0 when not known
+}
+
+// Config is what a Desk is made of.
+type Config struct {
+	Master []byte             // 32 bytes that the keys of all boxes are derived from
+	Key    ed25519.PrivateKey // signs tokens
+	Boxes  Boxes
+	Now    func() time.Time
+	Log    *slog.Logger
+}
+
+// Visit is one phone's look at one challenge: where its citizen says to be.
+type Visit struct {
+	Branch       string
+	Kiosk        int
+	ClockUnknown bool      // the box does not believe its clock, so nobody can say how old the QR is
+	Until        time.Time // when the kiosk will stop waiting for the code, as far as the hub can tell
+
+	challenge crossdevice.Challenge
+}
+
+// Desk pairs kiosks and phones. It may be used by several goroutines.
+type Desk struct {
+	cfg Config
+
+	mu      sync.Mutex
+	tickets map[key]*ticket
+	count   map[uint32]int // of tickets, per box
+	swept   time.Time
+}
+
+// key names a challenge. The box is part of it, so that no box can touch another one's.
+type key struct {
+	box   uint32
+	nonce [10]byte
+}
+
+// ticket is what is known of one challenge.
+type ticket struct {
+	state      wire.LoginState
+	forget     time.Time
+	seen       time.Time     // when a phone first came, zero before
+	changed    chan struct{} // closed when state changes
+	until      time.Time     // when the two below are forgotten, after a login
+	token      []byte
+	fiscalCode citizen.FiscalCode
+}
+
+// New returns a Desk.
+func New(cfg Config) (*Desk, error) {
+	if len(cfg.Master) != 32 || len(cfg.Key) != ed25519.PrivateKeySize {
+		return nil, errors.New("login desk: needs a master key of 32 bytes and an Ed25519 key")
+	}
+	return &Desk{cfg: cfg, tickets: make(map[key]*ticket), count: make(map[uint32]int)}, nil
+}
+
+// Run forgets what is over, every half minute, until ctx ends.
+func (d *Desk) Run(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			d.mu.Lock()
+			d.sweep(d.cfg.Now())
+			d.mu.Unlock()
+		}
+	}
+}
+
+// Open reads the challenge that a phone brought. It changes nothing: people scan a QR twice. The errors are ErrForged,
+// ErrRevoked, ErrExpired, ErrUsed, ErrCancelled, ErrBusy, or that of Boxes.
+func (d *Desk) Open(ctx context.Context, encoded string) (Visit, error) {
+	var box Box
+	var boxErr error
+	c, err := crossdevice.Decode(encoded, func(number uint32, epoch uint16) (crossdevice.Keys, bool) {
+		if box, boxErr = d.cfg.Boxes.LoginBox(ctx, number); boxErr != nil {
+			// Whether an unknown box's QR is a revoked box's or an invention, only the tag can tell.
+			return crossdevice.Derive(d.cfg.Master, number, epoch), errors.Is(boxErr, ErrUnknownBox)
+		}
+		ok := epoch == box.Epoch || box.Epoch > 0 && epoch == box.Epoch-1
+		return crossdevice.Derive(d.cfg.Master, number, epoch), ok
+	})
+	switch {
+	case boxErr != nil && !errors.Is(boxErr, ErrUnknownBox):
+		return Visit{}, fmt.Errorf("login at box %d: %w", c.Box, boxErr)
+	case err != nil:
+		return Visit{}, ErrForged
+	case boxErr != nil:
+		return Visit{}, ErrRevoked
+	}
+	now := d.cfg.Now()
+	if c.T != 0 {
+		if age := now.Add(box.Drift).Sub(time.Unix(int64(c.T), 0)); age > maxSkew || age < -maxSkew {
+			return Visit{}, ErrExpired
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t, err := d.ticket(c, now)
+	if err != nil {
+		return Visit{}, err
+	}
+	if err := t.open(); err != nil {
+		return Visit{}, err
+	}
+	if t.seen.IsZero() {
+		t.seen = now
+	}
+	v := Visit{Branch: box.Branch, Kiosk: int(c.Kiosk), ClockUnknown: c.T == 0, Until: t.seen.Add(crossdevice.TTL), challenge: c}
+	if c.T != 0 {
+		// A box whose clock is fast or slow by minutes must not make the hub promise nothing or too much.
+		if until := time.Unix(int64(c.T), 0).Add(-box.Drift).Add(crossdevice.TTL); until.After(now) && until.Before(v.Until) {
+			v.Until = until
+		}
+	}
+	return v, nil
+}
+
+// Complete answers the challenge of v with a citizen's identity and returns the code that the phone shows. Of all who
+// try, one succeeds, once: the others get ErrUsed (or ErrCancelled, ErrExpired, ErrRevoked).
+func (d *Desk) Complete(ctx context.Context, v Visit, proof citizen.IdentityProof) (code string, err error) {
+	c := v.challenge
+	if proof.Level < crossdevice.Level2 {
+		return "", fmt.Errorf("login at box %d: level of assurance %d is too low", c.Box, proof.Level)
+	}
+	box, err := d.cfg.Boxes.LoginBox(ctx, c.Box) // again: it may have been revoked since
+	if errors.Is(err, ErrUnknownBox) {
+		return "", ErrRevoked
+	}
+	if err != nil {
+		return "", fmt.Errorf("login at box %d: %w", c.Box, err)
+	}
+	now := d.cfg.Now()
+	if !now.Before(v.Until) {
+		return "", ErrExpired
+	}
+	level := min(proof.Level, crossdevice.Level3)
+	token, err := crossdevice.SealToken(crossdevice.Token{
+		Nonce: c.Nonce, Exp: uint32(now.Add(identityFor).Unix()), Level: level,
+		FiscalCode: proof.FiscalCode, Name: proof.Name, FamilyName: proof.FamilyName,
+	}, d.cfg.Key, box.Key, c)
+	if err != nil {
+		return "", fmt.Errorf("login at box %d: %w", c.Box, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t, err := d.ticket(c, now)
+	if err != nil {
+		return "", err
+	}
+	if err := t.open(); err != nil {
+		return "", err
+	}
+	t.token, t.fiscalCode, t.until = token, proof.FiscalCode, now.Add(identityFor)
+	t.become(wire.LoginDone)
+	t.outlive(c, now)
+	d.cfg.Log.Info("login completed", "box", c.Box, "kiosk", c.Kiosk, "scheme", string(proof.Scheme), "level", proof.Level)
+	return crossdevice.Code(crossdevice.Derive(d.cfg.Master, c.Box, c.Epoch), c, level), nil
+}
+
+// Cancel is "No, annulla" before the login: the challenge is burnt, and the kiosk is told. After the login it does
+// nothing: whoever else photographed the QR cannot undo it.
+func (d *Desk) Cancel(v Visit) { d.end(v, wire.LoginCancelled) }
+
+// Refuse is an identity provider's error: the challenge is burnt, and the kiosk is told, so that it can offer another.
+func (d *Desk) Refuse(v Visit) { d.end(v, wire.LoginRefused) }
+
+func (d *Desk) end(v Visit, s wire.LoginState) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.cfg.Now()
+	if t, err := d.ticket(v.challenge, now); err == nil && t.state == wire.LoginWaiting {
+		t.become(s)
+		t.outlive(v.challenge, now)
+	}
+}
+
+// NotMe is "Non sono io", said on the phone that logged in: the challenge is burnt, the identity is forgotten at once,
+// and the log says that somebody may be getting people to log in for them.
+func (d *Desk) NotMe(v Visit) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t, err := d.ticket(v.challenge, d.cfg.Now())
+	if err != nil || t.state == wire.LoginCancelled {
+		return
+	}
+	t.become(wire.LoginCancelled)
+	d.cfg.Log.Error("login disowned on the phone", "box", v.challenge.Box, "kiosk", v.challenge.Kiosk)
+}
+
+// Result tells a box how far the phone that read its challenge has got. It blocks until that is more than "waiting",
+// but not longer than wait or MaxWait; when ctx ends it returns ctx's error. A box sees its own challenges only. Ten
+// minutes after a login its token is gone. The other errors are ErrMalformed and ErrBusy.
+func (d *Desk) Result(ctx context.Context, boxNumber uint32, nonceHex string, wait time.Duration) (wire.Login, error) {
+	c, err := named(boxNumber, nonceHex)
+	if err != nil {
+		return wire.Login{}, err
+	}
+	timeout := time.NewTimer(min(wait, MaxWait))
+	defer timeout.Stop()
+	for {
+		d.mu.Lock()
+		t, err := d.ticket(c, d.cfg.Now())
+		if err != nil {
+			d.mu.Unlock()
+			return wire.Login{}, err
+		}
+		res, changed := wire.Login{State: t.state, Token: t.token}, t.changed
+		d.mu.Unlock()
+		if res.State != wire.LoginWaiting || wait <= 0 {
+			return res, nil
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return res, nil
+		case <-ctx.Done():
+			return wire.Login{}, ctx.Err()
+		}
+	}
+}
+
+// Citizen returns the fiscal code of whoever logged in with a challenge of a box, for ten minutes after the login: the
+// hub may ask the registry for that person only.
+func (d *Desk) Citizen(boxNumber uint32, nonceHex string) (fiscalCode string, ok bool) {
+	c, err := named(boxNumber, nonceHex)
+	if err != nil {
+		return "", false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := d.cfg.Now()
+	t := d.tickets[key{c.Box, c.Nonce}]
+	if t == nil || t.state != wire.LoginDone || !now.Before(t.until) {
+		return "", false
+	}
+	return t.fiscalCode.Reveal(), true
+}
+
+func named(box uint32, nonceHex string) (crossdevice.Challenge, error) {
+	c := crossdevice.Challenge{Box: box}
+	if len(nonceHex) != hex.EncodedLen(len(c.Nonce)) {
+		return c, ErrMalformed
+	}
+	if _, err := hex.Decode(c.Nonce[:], []byte(nonceHex)); err != nil {
+		return c, ErrMalformed
+	}
+	return c, nil
+}
+
+// ticket returns the ticket of a challenge, a new one if need be. The caller holds mu.
+func (d *Desk) ticket(c crossdevice.Challenge, now time.Time) (*ticket, error) {
+	if now.Sub(d.swept) >= sweepEvery || now.Before(d.swept) {
+		d.sweep(now)
+	}
+	k := key{c.Box, c.Nonce}
+	t := d.tickets[k]
+	if t == nil {
+		if d.count[c.Box] >= perBox {
+			return nil, ErrBusy
+		}
+		t = &ticket{state: wire.LoginWaiting, forget: now.Add(remember), changed: make(chan struct{})}
+		d.tickets[k] = t
+		d.count[c.Box]++
+	}
+	t.expire(now)
+	return t, nil
+}
+
+// sweep forgets what is over. The caller holds mu.
+func (d *Desk) sweep(now time.Time) {
+	d.swept = now
+	for k, t := range d.tickets {
+		t.expire(now)
+		if !now.Before(t.forget) {
+			delete(d.tickets, k)
+			if d.count[k.box]--; d.count[k.box] == 0 {
+				delete(d.count, k.box)
+			}
+		}
+	}
+}
+
+// open returns nil while a login can still answer the challenge.
+func (t *ticket) open() error {
+	switch t.state {
+	case wire.LoginWaiting:
+		return nil
+	case wire.LoginDone:
+		return ErrUsed
+	default:
+		return ErrCancelled
+	}
+}
+
+// become ends the ticket's wait. Only a login that is done keeps anything.
+func (t *ticket) become(s wire.LoginState) {
+	if t.state == wire.LoginWaiting {
+		close(t.changed)
+	}
+	t.state = s
+	if s != wire.LoginDone {
+		t.token, t.fiscalCode, t.until = nil, citizen.FiscalCode{}, time.Time{}
+	}
+}
+
+// outlive keeps a ticket for as long as the challenge c could be shown to the hub again.
+func (t *ticket) outlive(c crossdevice.Challenge, now time.Time) {
+	if c.T == 0 {
+		t.forget = now.Add(rememberOld)
+	}
+}
+
+// expire forgets the citizen when the time for acting on their behalf is over; that there was a login stays known.
+func (t *ticket) expire(now time.Time) {
+	if t.state == wire.LoginDone && !t.until.IsZero() && !now.Before(t.until) {
+		t.token, t.fiscalCode, t.until = nil, citizen.FiscalCode{}, time.Time{}
+	}
+}
