@@ -3,14 +3,17 @@ package paper
 import "time"
 
 // DeclarationForm is what a self-declaration says (art. 46 D.P.R. 445/2000). What is empty is a line to be filled in
-// by hand; the zero form with facts is the blank form.
+// by hand; the zero form with facts is the blank form. Without any fact all of them are printed, to be ticked by hand.
 type DeclarationForm struct {
 	Person    Person
 	Residence *Residence // declare the residence; nil: not declared
 	Civil     *Civil     // declare the civil status; nil: not declared
 	HasFamily bool       // declare the composition of the family
-	Family    []Relative // at most MaxRelatives, the declarer is not among them
+	Family    []Relative // at most MaxRelatives, the declarer is not among them; none and a named Person: lives alone
 }
+
+// NoFacts reports whether no fact was chosen.
+func (f DeclarationForm) NoFacts() bool { return f.Residence == nil && f.Civil == nil && !f.HasFamily }
 
 // Person is who declares.
 type Person struct {
@@ -58,7 +61,8 @@ type Relative struct {
 type SlipForm struct {
 	Code         string // pick-up code, six characters
 	Branch       string
-	Left         time.Time
-	Certificates []string // official names
-	Language     string   // it, en: help beside the Italian text
+	Left         time.Time // printed in its own location: hand in the branch's time
+	Expires      time.Time // the same; zero: not printed
+	Certificates []string  // official names, at most 10
+	Language     string    // it, en: help beside the Italian text
 }
