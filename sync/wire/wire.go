@@ -17,7 +17,7 @@ const Version = 1
 
 // Paths of the hub's box interface. {nonce} is the login's challenge nonce in lower-case hexadecimal (20 digits).
 const (
-	PathPing         = "/box/v1/ping"         // GET → Ping
+	PathPing         = "/box/v1/ping"         // GET ?pending=EVENTS&time=UNIX_SECONDS, both optional: queue and clock of the box → Ping
 	PathEvents       = "/box/v1/events"       // POST Batch → Ack, 409 Ack when the batch leaves a gap
 	PathLogins       = "/box/v1/logins/"      // GET {nonce}?wait=SECONDS → Login
 	PathFamily       = "/box/v1/family/"      // GET {nonce} → Family

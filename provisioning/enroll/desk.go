@@ -1,0 +1,156 @@
+package enroll
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+
+	"sportello.example/provisioning/ca"
+	"sportello.example/provisioning/identity"
+	"sportello.example/provisioning/throttle"
+)
+
+// Key is the key material with which a box asks to be let in.
+type Key struct {
+	ID       string // SHA-256 of the TLS key's SubjectPublicKeyInfo, hexadecimal, as ca.KeyID
+	TokenKey []byte // X25519 public key
+}
+
+// Grant is what a token is good for.
+type Grant struct {
+	Box    uint32
+	Branch string
+	Kiosks int
+}
+
+// Boxes are the hub's records of boxes and tokens.
+type Boxes interface {
+	// Use exchanges the token with this hash for a grant and records the key, in one step. The same key may use the
+	// same token again, in case the answer was lost. It fails with ErrToken or ErrRevoked.
+	Use(ctx context.Context, tokenHash [32]byte, k Key) (Grant, error)
+	// Renew returns the grant of a box that shows a certificate for the key with this ID. It fails with ErrRevoked
+	// when the box is not, or no longer, welcome with that key.
+	Renew(ctx context.Context, box uint32, keyID string) (Grant, error)
+}
+
+// Desk is the hub's half: two HTTP handlers. All fields are needed.
+type Desk struct {
+	Boxes Boxes
+	CA    *ca.CA
+	Log   *slog.Logger
+	// Wrong counts wrong tokens by address.
+	Wrong *throttle.Failures
+	// Complete adds to an enrolment what the hub shares with that box: keys and addresses.
+	Complete func(*identity.Enrolment) error
+}
+
+// ServeEnrol answers PathEnrol.
+func (d *Desk) ServeEnrol(w http.ResponseWriter, r *http.Request) {
+	from, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		from = r.RemoteAddr
+	}
+	if d.Wrong.Blocked(from) {
+		d.refuse(w, r, ErrTooMany)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if err != nil {
+		d.refuse(w, r, errors.Join(errMalformed, err))
+		return
+	}
+	q, csr, err := parse(body)
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	sum := sha256.Sum256(csr.RawSubjectPublicKeyInfo)
+	g, err := d.Boxes.Use(r.Context(), HashToken(q.Token), Key{ID: hex.EncodeToString(sum[:]), TokenKey: q.TokenKey})
+	if err != nil {
+		if errors.Is(err, ErrToken) {
+			d.Wrong.Add(from)
+		}
+		d.refuse(w, r, err)
+		return
+	}
+	d.answer(w, r, g, csr.PublicKey, "box enrolled")
+}
+
+// ServeRenew answers PathRenew.
+func (d *Desk) ServeRenew(w http.ResponseWriter, r *http.Request) {
+	cert, s, err := d.peer(r)
+	if err != nil && !errors.Is(err, ca.ErrExpired) {
+		d.refuse(w, r, err)
+		return
+	}
+	g, err := d.Boxes.Renew(r.Context(), s.Box, s.KeyID)
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	d.answer(w, r, g, cert.PublicKey, "box certificate renewed")
+}
+
+// Peer says which box a request comes from, by its certificate. It fails with ErrRevoked, ErrGraceOver, or with
+// ca.ErrExpired for a box that must renew first. Whether the box is still welcome is for Boxes to say.
+func (d *Desk) Peer(r *http.Request) (ca.Subject, error) {
+	_, s, err := d.peer(r)
+	return s, err
+}
+
+// peer returns the certificate of the client, and whom it was made for. The handshake has proved that the client has the
+// key.
+func (d *Desk) peer(r *http.Request) (*x509.Certificate, ca.Subject, error) {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return nil, ca.Subject{}, ErrRevoked
+	}
+	cert := r.TLS.PeerCertificates[0]
+	s, err := d.CA.Verify(cert)
+	switch {
+	case errors.Is(err, ca.ErrGraceOver):
+		return nil, ca.Subject{}, errors.Join(ErrGraceOver, err)
+	case errors.Is(err, ca.ErrForeign):
+		return nil, ca.Subject{}, errors.Join(ErrRevoked, err)
+	}
+	return cert, s, err
+}
+
+func (d *Desk) answer(w http.ResponseWriter, r *http.Request, g Grant, pub any, done string) {
+	e := identity.Enrolment{Box: g.Box, Branch: g.Branch, Kiosks: g.Kiosks, CA: d.CA.Certificate().Raw}
+	err := d.Complete(&e)
+	if err == nil {
+		e.Certificate, err = d.CA.Issue(pub, g.Box, g.Branch)
+	}
+	if err != nil {
+		d.refuse(w, r, err)
+		return
+	}
+	d.Log.InfoContext(r.Context(), done, "box", g.Box, "branch", g.Branch)
+	reply(w, http.StatusOK, e)
+}
+
+func (d *Desk) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	for _, f := range refusals {
+		if errors.Is(err, f.err) {
+			d.Log.WarnContext(r.Context(), "box not let in", "err", err, "path", r.URL.Path, "from", r.RemoteAddr)
+			reply(w, f.status, refusal{Code: f.code})
+			return
+		}
+	}
+	d.Log.ErrorContext(r.Context(), "enrolment failed", "err", err, "path", r.URL.Path)
+	reply(w, http.StatusInternalServerError, refusal{Code: "internal"})
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the client has gone: it will ask again
+}

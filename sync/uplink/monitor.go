@@ -1,0 +1,96 @@
+package uplink
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"sportello.example/sync/health"
+)
+
+// slow is how long a ping may take before people are told that the line is slow.
+const slow = 2 * time.Second
+
+// Monitor watches the line to the hub and sets the lights Hub and Registry. Make one with NewMonitor and set what is
+// needed before Run.
+type Monitor struct {
+	Client *Client
+	Board  *health.Board
+	Now    func() time.Time
+	Every  time.Duration // between two pings; 0 means 5 s
+
+	// OnUp, if set, is called when the line is back after an outage that lasted so long, and OnDown when it is lost.
+	// Both are called from Run, which waits for them.
+	OnUp   func(outage time.Duration)
+	OnDown func()
+
+	look chan struct{}
+	once sync.Once
+}
+
+// Failed tells the monitor that a call to the hub failed: it looks at once instead of at its next turn. It never blocks.
+func (m *Monitor) Failed() {
+	m.init()
+	select {
+	case m.look <- struct{}{}:
+	default:
+	}
+}
+
+func (m *Monitor) init() { m.once.Do(func() { m.look = make(chan struct{}, 1) }) }
+
+// Run pings until ctx ends and returns nil then.
+func (m *Monitor) Run(ctx context.Context) error {
+	m.init()
+	every := m.Every
+	if every <= 0 {
+		every = 5 * time.Second
+	}
+	var downSince time.Time // zero while the line is up, or was never tried
+	for {
+		start := m.Now()
+		p, err := m.Client.Ping(ctx)
+		took := m.Now().Sub(start)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			m.Board.Set(health.Hub, health.Down, "")
+			// Nobody can say how the registry is, only that it cannot be asked.
+			m.Board.Set(health.Registry, health.Unknown, "hub_down")
+			if downSince.IsZero() {
+				downSince = start
+				if m.OnDown != nil {
+					m.OnDown()
+				}
+			}
+		default:
+			m.Board.Set(health.Hub, upOrSlow(took), "")
+			if p.ANPR {
+				m.Board.Set(health.Registry, health.Up, "")
+			} else {
+				m.Board.Set(health.Registry, health.Down, "")
+			}
+			if !downSince.IsZero() {
+				outage := m.Now().Sub(downSince)
+				downSince = time.Time{}
+				if m.OnUp != nil {
+					m.OnUp(max(0, outage)) // the clock may have been set back
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(every):
+		case <-m.look:
+		}
+	}
+}
+
+func upOrSlow(took time.Duration) health.State {
+	if took > slow {
+		return health.Slow
+	}
+	return health.Up
+}
