@@ -135,7 +135,7 @@ func (d *Desk) ConfirmCertificates(ctx context.Context, s *Session) error {
 
 // SetHolder answers "Per chi?".
 func (d *Desk) SetHolder(ctx context.Context, s *Session, h Holder) error {
-	return d.answer(ctx, s, StepHolder, event.Detail{Holder: string(h)}, func(a *Answers) error {
+	err := d.answer(ctx, s, StepHolder, event.Detail{Holder: string(h)}, func(a *Answers) error {
 		if h != Self && h != Family {
 			return ErrUnknown
 		}
@@ -145,6 +145,10 @@ func (d *Desk) SetHolder(ctx context.Context, s *Session, h Holder) error {
 		a.Holder = h
 		return nil
 	})
+	if v := s.View(); err == nil && h == Family && v.Stage == StageConfirmed && len(v.Family) == 0 {
+		return d.LoadFamily(ctx, s) // changed after the login
+	}
+	return err
 }
 
 // SetStamp answers whether stamp duty is due.

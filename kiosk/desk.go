@@ -129,6 +129,7 @@ const (
 	loginLife    = 8 * time.Minute   // how long its code is good
 	takeLife     = time.Minute       // how long "take your sheets" stays
 	stoppedLife  = 2 * time.Minute   // how long a job waits for somebody to help the printer
+	printLife    = 10 * time.Minute  // how long a job may take in all
 	goodbyeLife  = 6 * time.Second   // how long goodbye stays
 	recordLimit  = 5 * time.Second   // how long storing an event may take
 	drawLimit    = 30 * time.Second  // how long drawing a document may take
@@ -220,8 +221,8 @@ func (d *Desk) expire(ctx context.Context, s *Session) {
 			d.Goodbye(ctx, s)
 		}
 	case StagePrinting:
-		if progress.Trouble != TroubleNone && idle >= stoppedLife {
-			d.log(s).Warn("print given up: nobody helped the printer", "trouble", progress.Trouble)
+		if (progress.Trouble != TroubleNone && idle >= stoppedLife) || age >= printLife {
+			d.log(s).Warn("print given up", "trouble", progress.Trouble)
 			d.CancelPrint(s)
 		}
 	case StageLogin:
@@ -386,7 +387,9 @@ func (d *Desk) record(ctx context.Context, s *Session, kind event.Kind, detail e
 		}
 	}
 	err := d.cfg.Journal.Record(ctx, row, event.Event{Kind: kind, Session: s.ID, Kiosk: s.Kiosk, Detail: detail, Sealed: sealed})
-	d.cfg.Disk(errors.Is(err, ErrDiskFull))
+	if full := errors.Is(err, ErrDiskFull); full || err == nil {
+		d.cfg.Disk(full)
+	}
 	if err != nil {
 		return fmt.Errorf("record %s: %w", kind, err)
 	}

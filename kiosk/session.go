@@ -2,52 +2,33 @@ package kiosk
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"sportello.example/kiosk/paper"
+	"sportello.example/sync/citizen"
 	"sportello.example/sync/event"
 	"sportello.example/sync/wire"
 )
 
-// Person is who has proved who they are. It prints as "***": to get at the name, call Name or FamilyName.
+// Person is who has proved who they are. The names print as "***" wherever they are printed.
 type Person struct {
-	name, familyName string
+	name, familyName citizen.Name
 }
 
 // NewPerson returns the person of that name.
-func NewPerson(name, familyName string) Person { return Person{name, familyName} }
-
-// String, GoString and LogValue keep the name out of logs.
-func (Person) String() string { return "***" }
-
-// GoString keeps the name out of %#v.
-func (Person) GoString() string { return "***" }
-
-// LogValue keeps the name out of slog.
-func (Person) LogValue() slog.Value { return slog.StringValue("***") }
+func NewPerson(name, familyName citizen.Name) Person { return Person{name, familyName} }
 
 // Name returns the given name, as the registry of the identity provider writes it.
-func (p Person) Name() string { return p.name }
+func (p Person) Name() string { return p.name.Reveal() }
 
 // FamilyName returns the family name.
-func (p Person) FamilyName() string { return p.familyName }
+func (p Person) FamilyName() string { return p.familyName.Reveal() }
 
 // Masked returns the initials, enough for somebody to know themselves and too little for who looks over their
 // shoulder: "M**** R***".
-func (p Person) Masked() string { return mask(p.name) + " " + mask(p.familyName) }
-
-func mask(s string) string {
-	rs := []rune(s)
-	for i := range rs {
-		if i > 0 && rs[i] != ' ' {
-			rs[i] = '*'
-		}
-	}
-	return string(rs)
-}
+func (p Person) Masked() string { return p.name.Masked() + " " + p.familyName.Masked() }
 
 // Session is one person's visit at one kiosk, from the first touch to the wipe. It lives in RAM and is safe for
 // concurrent use. Only the Desk changes it.
@@ -259,7 +240,7 @@ func (s *Session) enter(stage Stage, now time.Time) {
 func (s *Session) row() SessionRow {
 	return SessionRow{
 		ID: s.ID, Kiosk: s.Kiosk, Mode: s.mode, Language: s.language, Service: s.answers.Service,
-		Stage: s.stage, Started: s.started, Ended: s.ended,
+		Stage: s.stage, Started: s.started, Ended: s.ended || s.stage == StageGoodbye,
 	}
 }
 

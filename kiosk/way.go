@@ -11,6 +11,9 @@ func (v View) Page(lineUp bool) Step {
 		}
 		return StepQR
 	case StageConfirmed:
+		if step, open := v.Answers.Open(); open {
+			return step // an answer was changed and leads to a new question
+		}
 		if v.Answers.Holder == Family && v.Answers.Member == "" {
 			return StepMember
 		}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"sync"
 	"time"
 
 	"sportello.example/kiosk"
@@ -31,6 +32,9 @@ type Store struct {
 	epoch   string
 	now     func() time.Time
 	clockOK func() bool
+
+	mu   sync.Mutex      // guards the field that follows
+	open map[string]bool // print jobs that were open when the program started
 }
 
 // Config is how a Store is opened.
@@ -72,7 +76,7 @@ func open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{db: db, now: cfg.Now, clockOK: cfg.ClockOK}
+	s := &Store{db: db, now: cfg.Now, clockOK: cfg.ClockOK, open: map[string]bool{}}
 	if s.clockOK == nil {
 		s.clockOK = func() bool { return true }
 	}
@@ -103,6 +107,13 @@ func (s *Store) begin(ctx context.Context) error {
 	err = s.tx(ctx, func(tx *sql.Tx) error { return s.closeOpen(ctx, tx) })
 	if err != nil && !sqldb.Full(err) { // with a full disk they stay open until the next start
 		return err
+	}
+	prints, err := s.OpenPrints(ctx)
+	if err != nil {
+		return err
+	}
+	for _, row := range prints {
+		s.open[row.ID] = true
 	}
 	return nil
 }
@@ -151,8 +162,8 @@ func (s *Store) closeOpen(ctx context.Context, tx *sql.Tx) error {
 // Close closes the database.
 func (s *Store) Close() error { return s.db.Close() }
 
-// Epoch returns the random name of this file's numbering: 16 hexadecimal digits.
-func (s *Store) Epoch() string { return s.epoch }
+// Epoch returns the random name of this file's numbering, 16 hexadecimal digits (outbox.Queue).
+func (s *Store) Epoch(context.Context) (string, error) { return s.epoch, nil }
 
 // Record stores row and e in one transaction (kiosk.Journal). A row without ID stores the event alone. It returns
 // kiosk.ErrDiskFull when there is no room.
@@ -216,11 +227,10 @@ func (s *Store) Pending(ctx context.Context, n int) ([]event.Event, error) {
 			return nil, fmt.Errorf("pending events: %w", err)
 		}
 		e.Kind = event.Kind(kind)
-		if e.At, err = time.Parse(time.RFC3339Nano, at); err != nil {
-			return nil, fmt.Errorf("event %d: %w", e.Seq, err)
-		}
-		if err := json.Unmarshal([]byte(detail), &e.Detail); err != nil {
-			return nil, fmt.Errorf("event %d: %w", e.Seq, err)
+		var bad error
+		e.At, bad = time.Parse(time.RFC3339Nano, at)
+		if bad = errors.Join(bad, json.Unmarshal([]byte(detail), &e.Detail)); bad != nil {
+			e.Detail = event.Detail{Reason: "unreadable"} // one damaged row must not stop all that come after it
 		}
 		evs = append(evs, e)
 	}
