@@ -152,7 +152,7 @@ func (c *Client) Close() {
 // Printer asks how the printer is and what it can do (Get-Printer-Attributes, RFC 8011 §4.2.5).
 func (c *Client) Printer(ctx context.Context) (Printer, error) {
 	m := c.request(opGetPrinterAttributes)
-	m.keywords("requested-attributes", "printer-description", "job-template", "media-col-ready", "media-col-supported")
+	m.keywords("requested-attributes", slices.Concat(stateAttributes, abilityAttributes)...)
 	answer, err := c.ask(ctx, m)
 	if err != nil {
 		return Printer{}, err
@@ -163,9 +163,7 @@ func (c *Client) Printer(ctx context.Context) (Printer, error) {
 // State asks how the printer is, and nothing of what it can do: a short answer, to be asked for often.
 func (c *Client) State(ctx context.Context) (Printer, error) {
 	m := c.request(opGetPrinterAttributes)
-	m.keywords("requested-attributes", "printer-name", "printer-info", "printer-uuid", "printer-state", "printer-state-reasons",
-		"printer-state-message", "printer-is-accepting-jobs", "printer-up-time", "printer-input-tray", "media-ready",
-		"queued-job-count")
+	m.keywords("requested-attributes", stateAttributes...)
 	answer, err := c.ask(ctx, m)
 	if err != nil {
 		return Printer{}, err

@@ -1,0 +1,69 @@
+package printing
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+)
+
+// State is how far a print had got when its row was written. A row is written before the step it names is taken, so
+// that after a power cut the row says what may have happened, never less.
+type State string
+
+// The states of a row. The stored words are never renamed.
+const (
+	Queued    State = "queued"    // nothing was said to the printer
+	Creating  State = "creating"  // Create-Job may have been sent
+	Created   State = "created"   // the job exists without a document and keeps everybody else from printing
+	Sending   State = "sending"   // some of the document may have arrived
+	Sent      State = "sent"      // the document arrived whole
+	Printing  State = "printing"  // the printer said that it prints
+	Done      State = "done"      // the printer said that the last sheet is out
+	Failed    State = "failed"    // ended, and no sheet came out
+	Cancelled State = "cancelled" // stopped before the last sheet
+	Uncertain State = "uncertain" // ended, and nobody can say what came out without looking
+)
+
+// Open reports whether the print has not ended: such rows are settled with the printer after a restart.
+func (s State) Open() bool {
+	switch s {
+	case Done, Failed, Cancelled, Uncertain:
+		return false
+	}
+	return true
+}
+
+// Row is what is stored of a print: enough to ask the printer about it after a power cut, nothing of whose it was.
+type Row struct {
+	ID          string    // random; also the job-name, by which the job is found when its id was never heard
+	Session     string    // of the visit
+	Kiosk       int       //
+	Kind        string    // certificate | declaration | slip
+	SHA256      string    // of the document, hex
+	Pages       int       //
+	Bytes       int       // of the document
+	State       State     //
+	JobID       int       // 0 until the job is known
+	JobUUID     string    // "" when the printer gives none
+	PrinterUUID string    //
+	PrinterURI  string    // where the printer was
+	UpTime      int       // the printer's, in seconds, when the job was made: job ids mean nothing after it fell
+	Updated     time.Time // UTC
+}
+
+// Journal keeps rows so that they survive a power cut.
+type Journal interface {
+	// SavePrint stores the row, over one with the same ID. When it returns nil the row is on the disk.
+	SavePrint(ctx context.Context, row Row) error
+	// OpenPrints returns the rows whose State is Open, oldest first.
+	OpenPrints(ctx context.Context) ([]Row, error)
+}
+
+// newID returns a random UUID (RFC 9562 §5.4).
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

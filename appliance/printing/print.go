@@ -1,0 +1,321 @@
+package printing
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"sportello.example/appliance/ipp"
+	"sportello.example/kiosk"
+)
+
+// run is one attempt to print a document: one row of the journal, one job at the printer.
+type run struct {
+	s       *Spooler
+	d       *device
+	job     kiosk.PrintJob
+	row     Row
+	client  *ipp.Client
+	report  func(kiosk.PrintProgress)
+	said    kiosk.PrintProgress
+	trouble kiosk.Trouble // what last kept the printer from going on
+	away    time.Time     // since when the printer does not answer; zero while it does
+}
+
+// errAgain asks for a second attempt: no sheet of the first came out.
+type errAgain struct{ error }
+
+// Print implements kiosk.Printer. The document is sent a second time only when the connection broke while it was being
+// sent and the printer has said that no sheet came out, and then only once.
+func (s *Spooler) Print(ctx context.Context, job kiosk.PrintJob, report func(kiosk.PrintProgress)) error {
+	if len(s.devices) == 0 {
+		return fail(kiosk.TroubleNoPrinter, kiosk.NothingPrinted, errors.New("no printer is approved"))
+	}
+	if len(job.PDF) == 0 || sha256.Sum256(job.PDF) != job.SHA256 {
+		return fail(kiosk.TroubleOther, kiosk.NothingPrinted, errors.New("the document is not the one that was checked"))
+	}
+	for attempt := 1; ; attempt++ {
+		err := s.attempt(ctx, job, report)
+		var again errAgain
+		if !errors.As(err, &again) {
+			return err
+		}
+		if attempt == 2 || ctx.Err() != nil {
+			return again.error
+		}
+		s.cfg.Log.Warn("document sent again", "err", again.error)
+	}
+}
+
+func fail(t kiosk.Trouble, o kiosk.PrintOutcome, err error) error {
+	return &kiosk.PrintError{Trouble: t, Outcome: o, Err: err}
+}
+
+func (s *Spooler) attempt(ctx context.Context, job kiosk.PrintJob, report func(kiosk.PrintProgress)) error {
+	d := s.best()
+	r := &run{s: s, d: d, job: job, report: report, row: Row{
+		ID: newID(), Session: job.Session, Kiosk: job.Kiosk, Kind: job.Kind, SHA256: hex.EncodeToString(job.SHA256[:]),
+		Pages: job.Pages, Bytes: len(job.PDF), PrinterUUID: d.uuid,
+	}}
+	if err := r.save(Queued); err != nil {
+		return fail(kiosk.TroubleOther, kiosk.NothingPrinted, err)
+	}
+	if !d.tryLock() {
+		r.say(kiosk.PrintProgress{State: kiosk.PrintWaiting})
+		select {
+		case d.lock <- struct{}{}:
+		case <-ctx.Done():
+			return r.nothing(ctx, Cancelled, kiosk.TroubleBusy, ctx.Err())
+		}
+	}
+	defer d.unlock()
+	defer d.wake()
+	if err := r.create(ctx); err != nil {
+		return err
+	}
+	return r.send(ctx)
+}
+
+// say reports progress if it is new.
+func (r *run) say(p kiosk.PrintProgress) {
+	r.trouble = p.Trouble
+	if p != r.said {
+		r.said = p
+		r.report(p)
+	}
+}
+
+// save writes the row before the step that state names. An error means that the step must not be taken: only a
+// certificate, which must not exist twice, needs its row; after its document has been sent nothing is gained by
+// stopping, and an older row is the more careful one.
+func (r *run) save(state State) error {
+	r.row.State = state
+	err := r.s.write(r.row)
+	if err == nil {
+		return nil
+	}
+	r.s.cfg.Log.Error("print not journalled", "print", r.row.ID, "state", state, "err", err)
+	if r.job.Kind == "certificate" && (state == Queued || state == Creating || state == Created || state == Sending) {
+		return fmt.Errorf("journal %s: %w", state, err)
+	}
+	return nil
+}
+
+// write stores a row with the time, even when the visit it belongs to has ended.
+func (s *Spooler) write(row Row) error {
+	row.Updated = s.cfg.Now().UTC()
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Grace)
+	defer cancel()
+	return s.cfg.Journal.SavePrint(ctx, row)
+}
+
+// nothing ends the attempt before anything of the document was sent.
+func (r *run) nothing(ctx context.Context, state State, t kiosk.Trouble, err error) error {
+	_ = r.save(state) // an ended row is never needed: save has logged it
+	outcome := kiosk.NothingPrinted
+	if ctx.Err() != nil {
+		outcome = kiosk.Cancelled
+	}
+	return fail(t, outcome, err)
+}
+
+// pause waits d, or until ctx ends: then it is false.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// ready waits until the printer can print and says how.
+func (r *run) ready(ctx context.Context) (ipp.Ticket, ipp.Printer, error) {
+	for {
+		c, p, err := r.s.ask(ctx, r.d)
+		trouble := troubleFor(p, err)
+		switch {
+		case ctx.Err() != nil:
+		case errors.Is(err, errIdentity):
+			return ipp.Ticket{}, p, r.nothing(ctx, Failed, trouble, err)
+		case trouble == kiosk.TroubleFormat, trouble == kiosk.TroubleMedia && !supportsA4(p):
+			return ipp.Ticket{}, p, r.nothing(ctx, Failed, trouble, fmt.Errorf("%s cannot print A4 from PDF", c.URI()))
+		case err != nil:
+			if r.gone() {
+				return ipp.Ticket{}, p, r.nothing(ctx, Failed, trouble, err)
+			}
+			r.say(kiosk.PrintProgress{State: kiosk.PrintStopped, Trouble: trouble})
+		case trouble != kiosk.TroubleNone:
+			r.away = time.Time{}
+			r.say(kiosk.PrintProgress{State: kiosk.PrintStopped, Trouble: trouble})
+		default:
+			r.away = time.Time{}
+			if r.d.hasOpen() {
+				r.s.settle(ctx, r.d)
+			}
+			r.client = c
+			t, _ := Plan(p)
+			t.Name = r.row.ID
+			return t, p, nil
+		}
+		if !pause(ctx, r.s.cfg.Poll) {
+			return ipp.Ticket{}, p, r.nothing(ctx, Cancelled, trouble, context.Cause(ctx))
+		}
+	}
+}
+
+// gone notes that the printer does not answer and reports whether that has lasted too long.
+func (r *run) gone() bool {
+	now := r.s.cfg.Now()
+	if r.away.IsZero() {
+		r.away = now
+	}
+	return now.Sub(r.away) >= r.s.cfg.Gone
+}
+
+// create waits for the printer and makes the job, without its document.
+func (r *run) create(ctx context.Context) error {
+	var busySince time.Time
+	wait, next := time.Second, 2*time.Second // CUPS waits in Fibonacci's steps too
+	for tries := 1; ; {
+		ticket, p, err := r.ready(ctx)
+		if err != nil {
+			return err
+		}
+		ignored, err := r.client.Validate(ctx, ticket)
+		switch {
+		case err == nil && mediaRefused(ignored):
+			return r.nothing(ctx, Failed, kiosk.TroubleMedia, errors.New("the printer would ignore the paper asked for"))
+		case err == nil, ipp.IsStatus(err, ipp.StatusOperation):
+		case errors.Is(err, ipp.ErrUnreachable), later(err):
+			// What follows finds out the same, and knows how to wait.
+		default:
+			return r.nothing(ctx, Failed, troubleIn(err), err)
+		}
+		if ctx.Err() != nil {
+			return r.nothing(ctx, Cancelled, r.trouble, ctx.Err())
+		}
+
+		r.row.PrinterURI, r.row.UpTime = r.client.URI(), p.UpTime
+		if err := r.save(Creating); err != nil {
+			return r.nothing(ctx, Failed, kiosk.TroubleOther, err)
+		}
+		// Once begun it is heard out, else nobody would know whether there is a job.
+		heard := context.WithoutCancel(ctx)
+		job, ignored, err := r.client.Create(heard, ticket)
+		if err != nil && (later(err) || errors.Is(err, ipp.ErrUnreachable) || errors.Is(err, ipp.ErrAnswer)) {
+			// Also when it says that it is busy: it may be with the job whose answer was lost.
+			var found bool
+			var ferr error
+			if job, found, ferr = r.adopt(ctx); ferr != nil {
+				return ferr
+			} else if found {
+				ignored, err = nil, nil
+			}
+		}
+		switch {
+		case err == nil:
+			r.row.JobID, r.row.JobUUID = job.ID, job.UUID
+			serr := r.save(Created)
+			if mediaRefused(ignored) || serr != nil || ctx.Err() != nil {
+				return r.withdraw(ctx, mediaRefused(ignored), serr)
+			}
+			return nil
+		case later(err):
+			now := r.s.cfg.Now()
+			if busySince.IsZero() {
+				busySince = now
+			}
+			if now.Sub(busySince)+wait > r.s.cfg.Busy {
+				return r.nothing(ctx, Failed, kiosk.TroubleBusy, err)
+			}
+			r.say(kiosk.PrintProgress{State: kiosk.PrintWaiting})
+			if !pause(ctx, wait) {
+				return r.nothing(ctx, Cancelled, kiosk.TroubleBusy, ctx.Err())
+			}
+			wait, next = min(next, 8*time.Second), wait+next
+		case (errors.Is(err, ipp.ErrUnreachable) || errors.Is(err, ipp.ErrAnswer)) && tries < 3:
+			tries++ // the printer has said that it knows no such job
+		default:
+			return r.nothing(ctx, Failed, troubleIn(err), err)
+		}
+	}
+}
+
+// adopt looks for the job whose Create-Job was not answered. found is false when the printer knows no such job; an
+// error means that it could not be asked, and then the job, if there is one, is cancelled when it can.
+func (r *run) adopt(ctx context.Context) (job ipp.Job, found bool, err error) {
+	for {
+		c, p, err := r.s.ask(ctx, r.d)
+		if err == nil {
+			r.client = c
+			var known bool
+			if job, found, known = find(ctx, c, r.row); known {
+				r.away = time.Time{}
+				return job, found && !job.State.Ended(), nil
+			}
+		}
+		trouble := troubleFor(p, err)
+		switch {
+		case errors.Is(err, errIdentity), r.gone():
+			r.d.remember(r.row)
+			return ipp.Job{}, false, fail(trouble, kiosk.NothingPrinted, fmt.Errorf("Create-Job was not answered: %w", ipp.ErrUnreachable))
+		case trouble != kiosk.TroubleNone:
+			r.say(kiosk.PrintProgress{State: kiosk.PrintStopped, Trouble: trouble})
+		}
+		if !pause(ctx, r.s.cfg.Poll) {
+			r.d.remember(r.row)
+			return ipp.Job{}, false, fail(trouble, kiosk.Cancelled, ctx.Err())
+		}
+	}
+}
+
+// withdraw cancels a job that has no document yet.
+func (r *run) withdraw(ctx context.Context, media bool, journal error) error {
+	state, trouble, err := Cancelled, r.trouble, ctx.Err()
+	switch {
+	case media:
+		state, trouble, err = Failed, kiosk.TroubleMedia, errors.New("the printer would ignore the paper asked for")
+	case journal != nil:
+		state, trouble, err = Failed, kiosk.TroubleOther, journal
+	}
+	if _, end := r.s.stop(ctx, r.client, r.row); end == stillThere {
+		return r.leave(ctx, trouble, err)
+	}
+	return r.nothing(ctx, state, trouble, err)
+}
+
+func later(err error) bool {
+	var se *ipp.StatusError
+	return errors.As(err, &se) && se.Later()
+}
+
+// troubleIn says what a refusal is about.
+func troubleIn(err error) kiosk.Trouble {
+	var se *ipp.StatusError
+	switch {
+	case errors.Is(err, ipp.ErrKey):
+		return kiosk.TroubleIdentity
+	case errors.Is(err, ipp.ErrUnreachable):
+		return kiosk.TroubleUnreachable
+	case !errors.As(err, &se):
+		return kiosk.TroubleOther
+	case se.Status == ipp.StatusFormat, se.Status == ipp.StatusFormatError, se.Status == ipp.StatusUnprintable:
+		return kiosk.TroubleFormat
+	case mediaRefused(se.Unsupported):
+		return kiosk.TroubleMedia
+	case se.Later():
+		return kiosk.TroubleBusy
+	}
+	for _, a := range se.Unsupported {
+		if a == "document-format" {
+			return kiosk.TroubleFormat
+		}
+	}
+	return kiosk.TroubleOther
+}

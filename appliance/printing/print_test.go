@@ -1,0 +1,347 @@
+package printing_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"sportello.example/appliance/ipp/ipptest"
+	"sportello.example/appliance/printing"
+	"sportello.example/kiosk"
+)
+
+func TestPrints(t *testing.T) {
+	p := start(t, ipptest.Config{})
+	j := &memory{}
+	s := spooler(t, quick(p, j))
+	doc := pdf(3, 20000)
+	var seen progress
+	if err := s.Print(t.Context(), jobOf(doc, 3), seen.report); err != nil {
+		t.Fatal(err)
+	}
+	if docs := p.Documents(); len(docs) != 1 || !bytes.Equal(docs[0], doc) {
+		t.Errorf("%d documents came out, want the one that was printed", len(docs))
+	}
+	if n := len(p.Sheets()); n != 3 || p.Sheets()[0].Media != "iso_a4_210x297mm" {
+		t.Errorf("%d sheets on %s", n, p.Sheets()[0].Media)
+	}
+	if got, want := j.history(), "queued creating created sending sent printing done"; got != want {
+		t.Errorf("journal: %s, want %s", got, want)
+	}
+	row := j.all()[0]
+	if row.JobID != 1 || row.JobUUID == "" || row.UpTime < 1 || row.PrinterUUID != p.UUID() || row.PrinterURI != p.URI() ||
+		row.Bytes != len(doc) || row.Pages != 3 || row.Kiosk != 1 || row.Session != "s" || row.SHA256 != fmt.Sprintf("%x", jobOf(doc, 3).SHA256) {
+		t.Errorf("row %+v", row)
+	}
+	if p.Sheets()[0].JobName != row.ID {
+		t.Errorf("the printer's panel shows %q", p.Sheets()[0].JobName)
+	}
+	if !seen.has(kiosk.PrintSending, "") || !seen.has(kiosk.PrintPrinting, "") {
+		t.Errorf("reported %+v", seen.seen)
+	}
+}
+
+// TestMisbehaviour prints one document on a printer that misbehaves.
+func TestMisbehaviour(t *testing.T) {
+	size := 300_000
+	slow := func(p *ipptest.Printer) { p.PageTime(100 * time.Millisecond) }
+	for _, tt := range []struct {
+		name  string
+		do    func(*ipptest.Printer)
+		want  string
+		docs  int // that came out, whole or not
+		row   printing.State
+		count int // rows
+	}{
+		{"nothing wrong", func(*ipptest.Printer) {}, "done", 1, printing.Done, 1},
+		{"IPP/1.1 only", func(p *ipptest.Printer) { p.OnlyVersion11(true) }, "done", 1, printing.Done, 1},
+		{"takes no PDF", func(p *ipptest.Printer) { p.Formats("image/urf") }, "format nothing_printed", 0, printing.Failed, 1},
+		{"says no to Validate-Job", func(p *ipptest.Printer) { p.Refuse("Validate-Job", 0x040a) }, "format nothing_printed", 0, printing.Failed, 1},
+		{"has no Validate-Job", func(p *ipptest.Printer) { p.Refuse("Validate-Job", 0x0501) }, "done", 1, printing.Done, 1},
+		{"would take any paper", func(p *ipptest.Printer) { p.IgnoreMedia(true) }, "media nothing_printed", 0, printing.Failed, 1},
+		{"refuses the job", func(p *ipptest.Printer) { p.Refuse("Create-Job", 0x0403) }, "other nothing_printed", 0, printing.Failed, 1},
+		{"refuses the document", func(p *ipptest.Printer) { p.Refuse("Send-Document", 0x040a) }, "format nothing_printed", 0, printing.Failed, 1},
+		{"is another machine", func(p *ipptest.Printer) { p.SetUUID("11111111-2222-4333-8444-555555555555") }, "identity nothing_printed", 0, printing.Failed, 1},
+		{"is not there", func(p *ipptest.Printer) { _ = p.Gone(true) }, "unreachable nothing_printed", 0, printing.Failed, 1},
+		{"is busy for too long", func(p *ipptest.Printer) { p.Busy(true) }, "busy nothing_printed", 0, printing.Failed, 1},
+		{"loses the answer to Create-Job", func(p *ipptest.Printer) { p.LoseAnswer("Create-Job") }, "done", 1, printing.Done, 1},
+		{"loses the answer to Send-Document", func(p *ipptest.Printer) { p.LoseAnswer("Send-Document"); slow(p) }, "done", 1, printing.Done, 2},
+		{"loses the answer and is fast", func(p *ipptest.Printer) { p.LoseAnswer("Send-Document"); p.PageTime(time.Nanosecond) }, "unreachable uncertain", 1, printing.Uncertain, 1},
+		{"is cut at the first byte", func(p *ipptest.Printer) { p.CutAfter(0); slow(p) }, "unreachable uncertain", 0, printing.Uncertain, 1},
+		{"is cut halfway, aborts", func(p *ipptest.Printer) { p.CutAfter(size / 2); p.AbortOnCut(true) }, "done", 1, printing.Done, 2},
+		{"is cut halfway, prints half slowly", func(p *ipptest.Printer) { p.CutAfter(size / 2); slow(p) }, "done", 1, printing.Done, 2},
+		{"is cut halfway, prints half at once", func(p *ipptest.Printer) { p.CutAfter(size / 2); p.PageTime(time.Nanosecond) }, "unreachable uncertain", 1, printing.Uncertain, 1},
+		{"forgets ended jobs", func(p *ipptest.Printer) { p.Forget(true) }, "other uncertain", 1, printing.Uncertain, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, ipptest.Config{})
+			j := &memory{}
+			s := spooler(t, quick(p, j))
+			tt.do(p)
+			err := s.Print(t.Context(), jobOf(pdf(1, size), 1), func(kiosk.PrintProgress) {})
+			if got := describe(err); got != tt.want {
+				t.Errorf("got %s (%v), want %s", got, err, tt.want)
+			}
+			if n := len(p.Documents()); n != tt.docs {
+				t.Errorf("%d documents came out, want %d", n, tt.docs)
+			}
+			rows := j.all()
+			if len(rows) != tt.count || rows[len(rows)-1].State != tt.row {
+				t.Errorf("journal %+v: want %d rows, the last %s", rows, tt.count, tt.row)
+			}
+		})
+	}
+}
+
+// TestWaitsForAHand prints on a printer that needs a hand, before or during the job, and gets it after a while.
+func TestWaitsForAHand(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		do      func(p *ipptest.Printer, trouble bool)
+		trouble kiosk.Trouble
+	}{
+		{"paper", func(p *ipptest.Printer, on bool) {
+			if p.SetPaper(0); !on {
+				p.SetPaper(10)
+			}
+		}, kiosk.TroublePaper},
+		{"jam", func(p *ipptest.Printer, on bool) { p.Jam(on) }, kiosk.TroubleJam},
+		{"cover", func(p *ipptest.Printer, on bool) { p.Cover(on) }, kiosk.TroubleCover},
+		{"gone", func(p *ipptest.Printer, on bool) { _ = p.Gone(on) }, kiosk.TroubleUnreachable},
+		{"no A4", func(p *ipptest.Printer, on bool) {
+			if p.Media("na_letter_8.5x11in"); !on {
+				p.Media("iso_a4_210x297mm")
+			}
+		}, kiosk.TroubleMedia},
+	} {
+		for _, during := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, during the job %v", tt.name, during), func(t *testing.T) {
+				t.Parallel()
+				p := start(t, ipptest.Config{PageTime: 60 * time.Millisecond})
+				s := spooler(t, quick(p, &memory{}))
+				want := tt.trouble
+				if during && want == kiosk.TroubleMedia {
+					want = kiosk.TroublePaper // the printer says "media-needed"
+				}
+				if during {
+					p.OnSheet(func(sheet ipptest.Sheet) {
+						if sheet.Page == 1 {
+							tt.do(p, true)
+						}
+					})
+				} else {
+					tt.do(p, true)
+				}
+				var seen progress
+				stopped := make(chan struct{}, 100)
+				seen.on = func(now kiosk.PrintProgress) {
+					if now.State == kiosk.PrintStopped {
+						stopped <- struct{}{}
+					}
+				}
+				go func() {
+					<-stopped
+					time.Sleep(30 * time.Millisecond)
+					tt.do(p, false)
+				}()
+				doc := pdf(4, 1000)
+				if err := s.Print(t.Context(), jobOf(doc, 4), seen.report); err != nil {
+					t.Fatal(err)
+				}
+				if !seen.has(kiosk.PrintStopped, want) {
+					t.Errorf("reported %+v, want %s", seen.seen, want)
+				}
+				if docs := p.Documents(); len(docs) != 1 || !bytes.Equal(docs[0], doc) || len(p.Sheets()) != 4 {
+					t.Errorf("%d documents, %d sheets", len(docs), len(p.Sheets()))
+				}
+			})
+		}
+	}
+}
+
+func TestTroubleIsToldWithinFiveSeconds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(p *ipptest.Printer)
+		want kiosk.Trouble
+	}{
+		{"paper", func(p *ipptest.Printer) { p.SetPaper(0) }, kiosk.TroublePaper},
+		{"jam", func(p *ipptest.Printer) { p.Jam(true) }, kiosk.TroubleJam},
+		{"gone", func(p *ipptest.Printer) { _ = p.Gone(true) }, kiosk.TroubleUnreachable},
+		{"frozen", func(p *ipptest.Printer) { p.Freeze(true) }, kiosk.TroubleUnreachable},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, ipptest.Config{PageTime: 50 * time.Millisecond})
+			cfg := quick(p, &memory{})
+			cfg.Idle, cfg.Active, cfg.Poll, cfg.Gone = 0, 0, 0, 0 // as in a branch
+			s := spooler(t, cfg)
+			run(t, s)
+			until(t, "ready", 2*time.Second, func() bool { return s.Status().State == kiosk.PrinterReady })
+			p.OnSheet(func(sheet ipptest.Sheet) { tt.do(p) })
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			told := make(chan struct{})
+			go func() {
+				_ = s.Print(ctx, jobOf(pdf(2, 1000), 2), func(now kiosk.PrintProgress) {
+					if now.Trouble == tt.want {
+						close(told)
+					}
+				})
+			}()
+			until(t, "the first sheet", 2*time.Second, func() bool { return len(p.Sheets()) == 1 })
+			select {
+			case <-told:
+			case <-time.After(5 * time.Second):
+				t.Error("the job did not say so within 5 s")
+			}
+			until(t, "the status", 5*time.Second, func() bool { return s.Status().Trouble == tt.want })
+		})
+	}
+}
+
+func TestCancel(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(*ipptest.Printer)
+		when kiosk.PrintState
+		want string
+		docs int
+	}{
+		{"while there is no paper", func(p *ipptest.Printer) { p.SetPaper(0) }, kiosk.PrintStopped, "paper cancelled", 0},
+		{"while it is busy", func(p *ipptest.Printer) { p.Busy(true) }, kiosk.PrintWaiting, "busy cancelled", 0},
+		{"while it prints", func(p *ipptest.Printer) { p.PageTime(150 * time.Millisecond) }, kiosk.PrintPrinting, " cancelled", 0},
+		{"while it is stopped in the job", func(p *ipptest.Printer) { p.SetPaper(1) }, kiosk.PrintStopped, "paper cancelled", 1},
+		{"while it waits to read the document", func(p *ipptest.Printer) {
+			p.Streaming(true)
+			p.Media("na_letter_8.5x11in", "iso_a4_210x297mm")
+			p.OnState(func(int, string) {})
+		}, kiosk.PrintSending, " cancelled", 0},
+		{"and it only marks the job", func(p *ipptest.Printer) { p.SetPaper(1); p.StickyCancel(true) }, kiosk.PrintStopped, "paper uncertain", 1},
+		{"and it is gone", func(p *ipptest.Printer) {
+			p.OnSheet(func(ipptest.Sheet) { _ = p.Gone(true) })
+		}, kiosk.PrintStopped, "unreachable uncertain", 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, ipptest.Config{PageTime: 30 * time.Millisecond})
+			j := &memory{}
+			cfg := quick(p, j)
+			cfg.Gone = time.Minute
+			s := spooler(t, cfg)
+			tt.do(p)
+			ctx, cancel := context.WithCancel(t.Context())
+			began := time.Now()
+			err := s.Print(ctx, jobOf(pdf(3, 1000), 3), func(now kiosk.PrintProgress) {
+				if now.State == tt.when {
+					cancel()
+					began = time.Now()
+				}
+			})
+			if got := describe(err); got != tt.want {
+				t.Errorf("got %s (%v), want %s", got, err, tt.want)
+			}
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("took %v", took)
+			}
+			if n := len(p.Documents()); n != tt.docs {
+				t.Errorf("%d documents came out, want %d", n, tt.docs)
+			}
+			for _, row := range j.all() {
+				if row.State.Open() {
+					t.Errorf("row left open: %+v", row)
+				}
+			}
+		})
+	}
+}
+
+func TestOneJobAtATime(t *testing.T) {
+	p := start(t, ipptest.Config{})
+	s := spooler(t, quick(p, &memory{}))
+	errs := make(chan error)
+	var seen progress
+	for range 4 {
+		go func() { errs <- s.Print(t.Context(), jobOf(pdf(2, 100), 2), seen.report) }()
+	}
+	for range 4 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if !seen.has(kiosk.PrintWaiting, "") {
+		t.Error("nobody was told to wait")
+	}
+	if n := p.Requests("Create-Job"); n != 4 {
+		t.Errorf("%d Create-Job for 4 jobs: they got in each other's way", n)
+	}
+	if len(p.Documents()) != 4 {
+		t.Errorf("%d documents", len(p.Documents()))
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	for _, tt := range []struct {
+		kind string
+		want string
+		docs int
+	}{
+		{"certificate", "other nothing_printed", 0},
+		{"declaration", "done", 1},
+		{"slip", "done", 1},
+	} {
+		t.Run(tt.kind, func(t *testing.T) {
+			p := start(t, ipptest.Config{})
+			s := spooler(t, quick(p, &memory{full: true}))
+			job := jobOf(pdf(1, 100), 1)
+			job.Kind = tt.kind
+			err := s.Print(t.Context(), job, func(kiosk.PrintProgress) {})
+			if got := describe(err); got != tt.want {
+				t.Errorf("got %s (%v), want %s", got, err, tt.want)
+			}
+			if len(p.Documents()) != tt.docs || tt.docs == 0 && p.Requests("Create-Job") > 0 {
+				t.Errorf("%d documents, %d Create-Job", len(p.Documents()), p.Requests("Create-Job"))
+			}
+		})
+	}
+	t.Run("in the middle", func(t *testing.T) {
+		for _, state := range []printing.State{printing.Creating, printing.Created, printing.Sending} {
+			p := start(t, ipptest.Config{})
+			j := &memory{}
+			j.onRow = func(row printing.Row) {
+				if row.State == state {
+					j.full = true
+				}
+			}
+			s := spooler(t, quick(p, j))
+			err := s.Print(t.Context(), jobOf(pdf(1, 100), 1), func(kiosk.PrintProgress) {})
+			if got := describe(err); got != "other nothing_printed" || p.Requests("Send-Document") != 0 {
+				t.Errorf("%s: %s, %d documents sent", state, got, p.Requests("Send-Document"))
+			}
+			j.full, j.onRow = false, nil
+			if err := s.Print(t.Context(), jobOf(pdf(1, 100), 1), func(kiosk.PrintProgress) {}); err != nil {
+				t.Errorf("%s: the next print: %v", state, err)
+			}
+		}
+	})
+}
+
+func TestWrongDocument(t *testing.T) {
+	p := start(t, ipptest.Config{})
+	s := spooler(t, quick(p, &memory{}))
+	job := jobOf(pdf(1, 100), 1)
+	job.PDF = pdf(1, 101)
+	if got := describe(s.Print(t.Context(), job, func(kiosk.PrintProgress) {})); got != "other nothing_printed" {
+		t.Errorf("got %s", got)
+	}
+	none := spooler(t, printing.Config{Journal: &memory{}, Log: quick(p, nil).Log, Now: time.Now})
+	if got := describe(none.Print(t.Context(), jobOf(pdf(1, 1), 1), func(kiosk.PrintProgress) {})); got != "none nothing_printed" {
+		t.Errorf("without a printer: %s", got)
+	}
+	if st := none.Status(); st.State != kiosk.PrinterNone || st.Trouble != kiosk.TroubleNoPrinter {
+		t.Errorf("without a printer: %+v", st)
+	}
+}

@@ -1,0 +1,138 @@
+package printing
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"sportello.example/appliance/ipp"
+)
+
+// ending is what is known of a job that should end.
+type ending int
+
+const (
+	ended      ending = iota // it has
+	forgotten                // the printer does not know it: it can do nothing any more
+	stillThere               // it has not, or the printer does not answer
+)
+
+// stop cancels a job and waits for its end, for Grace at most, also when ctx has ended.
+func (s *Spooler) stop(ctx context.Context, c *ipp.Client, row Row) (ipp.Job, ending) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Grace)
+	defer cancel()
+	told := false
+	for {
+		if !told {
+			// A refusal is as good as an answer: the job has ended or is not known, and Job says which.
+			err := c.Cancel(ctx, row.JobID)
+			var se *ipp.StatusError
+			told = err == nil || errors.As(err, &se)
+		}
+		job, err := c.Job(ctx, row.JobID)
+		switch {
+		case ipp.IsStatus(err, ipp.StatusNotFound, ipp.StatusGone), err == nil && !ours(row, job):
+			return job, forgotten
+		case err == nil && told && job.State.Ended():
+			return job, ended
+		}
+		if !pause(ctx, min(s.cfg.Poll, 100*time.Millisecond)) {
+			return job, stillThere
+		}
+	}
+}
+
+// find looks for the row's job, by its id and by its name. known is false when the printer could not be asked.
+func find(ctx context.Context, c *ipp.Client, row Row) (job ipp.Job, found, known bool) {
+	if row.JobID > 0 {
+		job, err := c.Job(ctx, row.JobID)
+		switch {
+		case err == nil && job.State != 0 && ours(row, job):
+			return job, true, true
+		case errors.Is(err, ipp.ErrUnreachable):
+			return ipp.Job{}, false, false
+		}
+	}
+	for _, which := range []string{ipp.NotCompleted, ipp.Completed} {
+		jobs, err := c.Jobs(ctx, which)
+		if err != nil {
+			// A printer without a history of jobs refuses the second question; the first is the one that counts.
+			var se *ipp.StatusError
+			if which == ipp.Completed && errors.As(err, &se) {
+				break
+			}
+			return ipp.Job{}, false, false
+		}
+		if i := slices.IndexFunc(jobs, func(j ipp.Job) bool { return j.Name == row.ID && ours(row, j) }); i >= 0 {
+			return jobs[i], true, true
+		}
+	}
+	return ipp.Job{}, false, true
+}
+
+// settle looks after the jobs of the past at a printer that answers. The caller holds d's lock.
+func (s *Spooler) settle(ctx context.Context, d *device) {
+	for _, row := range d.takeOpen() {
+		c, _, err := s.ask(ctx, d)
+		if err != nil || !s.settleRow(ctx, c, row) {
+			d.remember(row)
+		}
+	}
+}
+
+// settleRow finds out what became of a job that nobody followed to its end, and cancels it if it goes on: the visit it
+// belonged to is over, and its sheet would be the next visitor's. It is false when the printer could not be asked.
+func (s *Spooler) settleRow(ctx context.Context, c *ipp.Client, row Row) bool {
+	job, found, known := find(ctx, c, row)
+	if !known {
+		return false
+	}
+	if found && !job.State.Ended() {
+		row.JobID, row.JobUUID = job.ID, job.UUID
+		var end ending
+		if job, end = s.stop(ctx, c, row); end == stillThere {
+			// It was told to stop and does not: with a document it may yet print.
+			if ctx.Err() != nil || lost(row.State) == Failed {
+				return false
+			}
+			found = false
+		}
+		found = found && end == ended
+	}
+	if !row.State.Open() {
+		return true
+	}
+	why := "its job was not found"
+	wasWhole := row.State == Sent || row.State == Printing
+	state := lost(row.State)
+	switch {
+	case !found:
+	case job.State == ipp.JobCompleted && wasWhole:
+		state, why = Done, "its job is completed"
+	case job.State != ipp.JobCompleted && job.Impressions == 0:
+		state, why = Failed, "its job ended without a sheet"
+	default:
+		why = "its job ended as " + job.State.String()
+	}
+	row.State = state
+	s.closeRow(row, why)
+	return true
+}
+
+// lost is how a print ends whose job nobody can tell about.
+func lost(s State) State {
+	switch s {
+	case Queued, Creating, Created:
+		return Failed
+	}
+	return Uncertain
+}
+
+// closeRow writes the end of a print that a power cut interrupted.
+func (s *Spooler) closeRow(row Row, why string) {
+	if err := s.write(row); err != nil {
+		s.cfg.Log.Error("print not journalled", "print", row.ID, "state", row.State, "err", err)
+	}
+	s.cfg.Log.Warn("interrupted print closed", "print", row.ID, "kind", row.Kind, "state", row.State, "why", why)
+}
