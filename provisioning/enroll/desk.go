@@ -48,7 +48,7 @@ type Desk struct {
 	// Wrong counts wrong tokens by address.
 	Wrong *throttle.Failures
 	// Complete adds to an enrolment what the hub shares with that box: keys and addresses.
-	Complete func(*identity.Enrolment) error
+	Complete func(context.Context, *identity.Enrolment) error
 }
 
 // ServeEnrol answers PathEnrol.
@@ -124,7 +124,7 @@ func (d *Desk) peer(r *http.Request) (*x509.Certificate, ca.Subject, error) {
 
 func (d *Desk) answer(w http.ResponseWriter, r *http.Request, g Grant, pub any, done string) {
 	e := identity.Enrolment{Box: g.Box, Branch: g.Branch, Kiosks: g.Kiosks, CA: d.CA.Certificate().Raw}
-	err := d.Complete(&e)
+	err := d.Complete(r.Context(), &e)
 	if err == nil {
 		e.Certificate, err = d.CA.Issue(pub, g.Box, g.Branch)
 	}

@@ -2,14 +2,22 @@ package uplink
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
 	"sportello.example/sync/health"
+	"sportello.example/sync/wire"
 )
 
 // slow is how long a ping may take before people are told that the line is slow.
 const slow = 2 * time.Second
+
+// Pong is the hub's answer to a ping.
+type Pong struct {
+	wire.Ping
+	Took time.Duration // from question to answer
+}
 
 // Monitor watches the line to the hub and sets the lights Hub and Registry. Make one with NewMonitor and set what is
 // needed before Run.
@@ -19,6 +27,10 @@ type Monitor struct {
 	Now    func() time.Time
 	Every  time.Duration // between two pings; 0 means 5 s
 
+	Log *slog.Logger // nil: nothing is logged
+
+	// OnPing, if set, is called with every answer of the hub, from Run, which waits for it.
+	OnPing func(Pong)
 	// OnUp, if set, is called when the line is back after an outage that lasted so long, and OnDown when it is lost.
 	// Both are called from Run, which waits for them.
 	OnUp   func(outage time.Duration)
@@ -42,6 +54,10 @@ func (m *Monitor) init() { m.once.Do(func() { m.look = make(chan struct{}, 1) })
 // Run pings until ctx ends and returns nil then.
 func (m *Monitor) Run(ctx context.Context) error {
 	m.init()
+	log := m.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	every := m.Every
 	if every <= 0 {
 		every = 5 * time.Second
@@ -60,11 +76,15 @@ func (m *Monitor) Run(ctx context.Context) error {
 			m.Board.Set(health.Registry, health.Unknown, "hub_down")
 			if downSince.IsZero() {
 				downSince = start
+				log.WarnContext(ctx, "line to the hub is down", "err", err)
 				if m.OnDown != nil {
 					m.OnDown()
 				}
 			}
 		default:
+			if m.OnPing != nil {
+				m.OnPing(Pong{Ping: p, Took: took})
+			}
 			m.Board.Set(health.Hub, upOrSlow(took), "")
 			if p.ANPR {
 				m.Board.Set(health.Registry, health.Up, "")
@@ -72,10 +92,11 @@ func (m *Monitor) Run(ctx context.Context) error {
 				m.Board.Set(health.Registry, health.Down, "")
 			}
 			if !downSince.IsZero() {
-				outage := m.Now().Sub(downSince)
+				outage := max(0, m.Now().Sub(downSince)) // the clock may have been set back
 				downSince = time.Time{}
+				log.InfoContext(ctx, "line to the hub is up", "outage", outage)
 				if m.OnUp != nil {
-					m.OnUp(max(0, outage)) // the clock may have been set back
+					m.OnUp(outage)
 				}
 			}
 		}
