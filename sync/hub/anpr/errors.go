@@ -1,4 +1,3 @@
-// Package anpr fetches certificates and families of citizens from the national registry (ANPR).
 package anpr
 
 import "errors"
