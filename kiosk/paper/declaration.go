@@ -47,9 +47,8 @@ func drawDeclaration(s *sheet, f DeclarationForm) {
 	}
 	if all {
 		s.need(13)
-		s.box(left, s.y+5.6, false)
+		s.box(left, s.y+5.2, false)
 		s.row(left+indent, column-indent, field{label: "altro (art. 46, lettera …… )", share: 1})
-		s.y += 2
 	}
 	drawEnd(s)
 }
@@ -156,7 +155,7 @@ func drawFamily(s *sheet, f DeclarationForm) {
 	for _, r := range rows {
 		tableRow(s, r)
 	}
-	s.y += 3
+	s.y += 2
 }
 
 func tableHead(s *sheet) {
@@ -207,7 +206,7 @@ func tableRow(s *sheet, cells [3]string) {
 
 // drawEnd prints where to sign and the notes, all on one page.
 func drawEnd(s *sheet) {
-	const height = 45
+	const height = 44
 	s.need(height)
 	s.y = max(s.y, bottom-height) // at the foot of the page, where a form is signed
 	s.row(left, column,

@@ -15,7 +15,7 @@ const (
 	left      = 18.0
 	right     = 192.0
 	top       = 14.0
-	bottom    = 280.0 // the footer is below
+	bottom    = 282.0 // the footer is below
 	column    = right - left
 )
 
@@ -202,7 +202,7 @@ const (
 const (
 	labelSize = 7.5 // points
 	valueSize = 11.0
-	writing   = 7.2 // millimetres of height to write in
+	writing   = 6.6 // millimetres of height to write in
 	gutter    = 4.0
 )
 
