@@ -39,6 +39,7 @@ type device struct {
 	clients   map[string]*ipp.Client // by URI
 	current   string                 // URI that last answered rightly
 	last      kiosk.PrinterStatus
+	countless bool  // it has completed a job and counted no impression of it
 	open      []Row // jobs of the past that must be looked after when the printer answers
 }
 
@@ -287,4 +288,19 @@ func (d *device) takeOpen() []Row {
 	rows := d.open
 	d.open = nil
 	return rows
+}
+
+// finished learns from a completed job whether the printer counts impressions.
+func (d *device) finished(j ipp.Job) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if j.State == ipp.JobCompleted && j.Impressions == 0 {
+		d.countless = true
+	}
+}
+
+func (d *device) doesNotCount() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.countless
 }

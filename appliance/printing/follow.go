@@ -162,7 +162,7 @@ func (r *run) progress(job ipp.Job, printer ipp.Printer, sent bool) {
 		now.State, now.Trouble = kiosk.PrintStopped, kiosk.TroubleOther
 	case job.State == ipp.JobProcessing:
 		now.State = kiosk.PrintPrinting
-	case job.State == ipp.JobPendingHeld:
+	case job.State == ipp.JobPendingHeld && sent:
 		now.State, now.Trouble = kiosk.PrintStopped, kiosk.TroublePaused
 	}
 	if sent && job.State == ipp.JobProcessing && r.row.State == Sent {
@@ -176,6 +176,7 @@ func (r *run) ended(ctx context.Context, job ipp.Job, sent bool) error {
 	switch {
 	case job.State == ipp.JobCompleted && sent:
 		_ = r.save(Done) // the paper is out: a row that says "printing" is settled by asking
+		r.d.finished(job)
 		r.s.cfg.Log.Info("printed", "print", r.row.ID, "kind", r.row.Kind, "pages", r.row.Pages)
 		return nil
 	case job.State == ipp.JobCompleted:
@@ -190,7 +191,7 @@ func (r *run) ended(ctx context.Context, job ipp.Job, sent bool) error {
 		}
 	}
 	switch {
-	case job.Impressions == 0:
+	case r.s.noSheet(ctx, r.d, r.client, job):
 		return r.nothing(ctx, Failed, trouble, err)
 	case job.State == ipp.JobCanceled && 0 < job.Impressions && job.Impressions < r.row.Pages:
 		_ = r.save(Cancelled) // an ended row is never needed
@@ -204,7 +205,7 @@ func (r *run) broken(ctx context.Context, err error) error {
 	trouble := troubleIn(err)
 	job, end := r.s.stop(ctx, r.client, r.row)
 	var se *ipp.StatusError
-	noSheet := end == ended && job.State != ipp.JobCompleted && job.Impressions == 0
+	noSheet := end == ended && r.s.noSheet(ctx, r.d, r.client, job)
 	// Refused, or not begun: then no sheet can come out, whatever the printer calls the job.
 	nothingArrived := errors.As(err, &se) || neverBegun(err)
 	if !noSheet && (!nothingArrived || end == ended && job.Impressions > 0) {
@@ -245,7 +246,7 @@ func (r *run) stopped(ctx context.Context, sent bool, sending error, job ipp.Job
 	case end == ended && job.State == ipp.JobCompleted && sent:
 		_ = r.save(Done) // the paper was out before the printer heard
 		return nil
-	case end == ended && job.State != ipp.JobCompleted && (job.Impressions == 0 || job.Impressions > 0 && job.State == ipp.JobCanceled):
+	case end == ended && (job.State == ipp.JobCanceled && job.Impressions > 0 || r.s.noSheet(ctx, r.d, r.client, job)):
 		_ = r.save(Cancelled) // an ended row is never needed
 		return fail(r.trouble, kiosk.Cancelled, ctx.Err())
 	case !sent && neverBegun(sending) && end != ended:

@@ -220,6 +220,12 @@ func (r *run) create(ctx context.Context) error {
 		}
 		switch {
 		case err == nil:
+			if job.UUID == "" {
+				// ippeveprinter tells it only when asked.
+				if full, jerr := r.client.Job(heard, job.ID); jerr == nil && full.Name == r.row.ID {
+					job.UUID = full.UUID
+				}
+			}
 			r.row.JobID, r.row.JobUUID = job.ID, job.UUID
 			serr := r.save(Created)
 			if mediaRefused(ignored) || serr != nil || ctx.Err() != nil {

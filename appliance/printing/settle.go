@@ -71,11 +71,29 @@ func find(ctx context.Context, c *ipp.Client, row Row) (job ipp.Job, found, know
 	return ipp.Job{}, false, true
 }
 
+// noSheet reports whether the printer has said that an ended job gave no sheet: it was canceled or aborted, and counts 0
+// impressions. From a printer that counts 0 also for jobs that it completed, that says nothing.
+func (s *Spooler) noSheet(ctx context.Context, d *device, c *ipp.Client, job ipp.Job) bool {
+	if job.State != ipp.JobCanceled && job.State != ipp.JobAborted || job.Impressions != 0 || d.doesNotCount() {
+		return false
+	}
+	short, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+	defer cancel()
+	jobs, err := c.Jobs(short, ipp.Completed)
+	if err != nil {
+		return !errors.Is(err, ipp.ErrUnreachable) // without a history there is nothing that speaks against it
+	}
+	for _, j := range jobs {
+		d.finished(j)
+	}
+	return !d.doesNotCount()
+}
+
 // settle looks after the jobs of the past at a printer that answers. The caller holds d's lock.
 func (s *Spooler) settle(ctx context.Context, d *device) {
 	for _, row := range d.takeOpen() {
 		c, _, err := s.ask(ctx, d)
-		if err != nil || !s.settleRow(ctx, c, row) {
+		if err != nil || !s.settleRow(ctx, d, c, row) {
 			d.remember(row)
 		}
 	}
@@ -83,7 +101,7 @@ func (s *Spooler) settle(ctx context.Context, d *device) {
 
 // settleRow finds out what became of a job that nobody followed to its end, and cancels it if it goes on: the visit it
 // belonged to is over, and its sheet would be the next visitor's. It is false when the printer could not be asked.
-func (s *Spooler) settleRow(ctx context.Context, c *ipp.Client, row Row) bool {
+func (s *Spooler) settleRow(ctx context.Context, d *device, c *ipp.Client, row Row) bool {
 	job, found, known := find(ctx, c, row)
 	if !known {
 		return false
@@ -110,7 +128,7 @@ func (s *Spooler) settleRow(ctx context.Context, c *ipp.Client, row Row) bool {
 	case !found:
 	case job.State == ipp.JobCompleted && wasWhole:
 		state, why = Done, "its job is completed"
-	case job.State != ipp.JobCompleted && job.Impressions == 0:
+	case s.noSheet(ctx, d, c, job):
 		state, why = Failed, "its job ended without a sheet"
 	default:
 		why = "its job ended as " + job.State.String()
