@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -95,7 +94,7 @@ func TestEveryTypeIsIssued(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	s, c := start(t)
+	_, c := start(t)
 	for _, tt := range []struct {
 		name  string
 		who   string
@@ -127,9 +126,6 @@ func TestRefusals(t *testing.T) {
 			})
 			if !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
-			}
-			if up, _ := s, 0; up == nil {
-				t.Error("no server")
 			}
 		})
 	}
@@ -321,32 +317,3 @@ type recorder struct {
 func (r *recorder) Header() http.Header         { return r.header }
 func (r *recorder) WriteHeader(status int)      { r.status = status }
 func (r *recorder) Write(b []byte) (int, error) { return len(b), nil }
-
-// TestSave writes certificates to the folder that SAVE names, to be looked at.
-func TestSave(t *testing.T) {
-	dir := os.Getenv("SAVE")
-	if dir == "" {
-		return
-	}
-	_, c := start(t)
-	for i, q := range []struct {
-		who   string
-		slugs []string
-		to    string
-		free  int
-	}{
-		{"Lucia", []string{"residenza"}, "private", 0},
-		{"Marco", []string{"stato_famiglia_parentela", "residenza", "cittadinanza"}, "abroad", 0},
-		{"Ștefania", []string{"stato_famiglia"}, "court", 3},
-		{"Pietro", []string{"residenza_aire", "nascita"}, "private", 9},
-		{"Marco", []string{"nascita", "matrimonio", "cittadinanza", "esistenza_in_vita", "residenza", "stato_famiglia_stato_civile"}, "private", 5},
-	} {
-		pdf, err := c.Certificate(t.Context(), citizen(t, q.who).FiscalCode, wire.CertificateRequest{Certificates: q.slugs, Recipient: q.to, Exemption: q.free})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("c%d.pdf", i)), pdf, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-}

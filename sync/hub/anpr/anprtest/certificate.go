@@ -41,9 +41,11 @@ type member struct {
 }
 
 const (
-	left   = 20.0
-	width  = 170.0
-	family = "text"
+	left    = 20.0
+	width   = 170.0
+	footTop = 188.0 // of what the paper is for and who sealed it
+	sealTop = 240.0
+	family  = "text"
 )
 
 // page is a certificate being drawn, from top to bottom.
@@ -69,8 +71,7 @@ func drawCertificate(o order) ([]byte, error) {
 	p.SetModificationDate(o.at.UTC())
 	p.SetTitle("Certificato (facsimile)", true)
 	p.SetLang("it-IT")
-	p.AddPage()
-	p.watermark()
+	p.newPage(o)
 	p.head(o)
 	for _, k := range o.kinds {
 		p.statement(o, k)
@@ -93,13 +94,23 @@ func (p *page) font(style string, size float64, grey int) {
 
 // watermark says across the page, under everything else, that this is no certificate.
 func (p *page) watermark() {
+	const word = "FACSIMILE"
 	p.TransformBegin()
-	p.TransformRotate(52, 105, 150)
-	p.SetFont(family, "B", 118)
-	p.SetTextColor(240, 214, 214)
-	p.SetXY(-45, 130)
-	p.CellFormat(300, 40, "FACSIMILE", "", 0, "C", false, 0, "")
+	p.TransformRotate(52, 105, 148)
+	p.SetFont(family, "B", 122)
+	p.SetTextColor(241, 217, 217)
+	p.Text(105-p.GetStringWidth(word)/2, 163, word)
 	p.TransformEnd()
+}
+
+// newPage begins a sheet: the watermark is on every one, and every one but the first says what it belongs to.
+func (p *page) newPage(o order) {
+	p.AddPage()
+	p.watermark()
+	p.y = 15
+	p.font("", 8.5, 90)
+	p.SetXY(left, 284)
+	p.CellFormat(width, 4, fmt.Sprintf("Certificato n. %s, foglio %d", o.serial, p.PageNo()), "", 0, "R", false, 0, "")
 }
 
 // text writes s from x, wrapped to w, aligned as align says, and goes on below it.
@@ -117,7 +128,6 @@ func (p *page) rule(grey int) {
 }
 
 func (p *page) head(o order) {
-	p.y = 15
 	p.SetFillColor(0, 102, 204)
 	p.Rect(left, p.y, 1.4, 17, "F")
 	p.font("B", 14, 0)
@@ -167,11 +177,16 @@ func italian(t time.Time) string { return t.Format("02/01/2006") }
 
 // statement prints what one type of certificate says.
 func (p *page) statement(o order, k kind) {
+	if p.y+15+6.5*float64(len(o.family)+1) > 280 {
+		p.newPage(o)
+	}
 	p.rule(170)
 	p.y += 2.5
-	p.font("B", 10, 70)
-	p.text(left, width, strings.ToUpper(k.Name[:1])+k.Name[1:], "L")
-	p.y += 0.8
+	if len(o.kinds) > 1 {
+		p.font("B", 10, 70)
+		p.text(left, width, strings.ToUpper(k.Name[:1])+k.Name[1:], "L")
+		p.y += 0.8
+	}
 	p.font("", 11, 0)
 	for _, s := range sentences(o, k) {
 		p.text(left, width, s, "L")
@@ -193,7 +208,7 @@ func sentences(o order, k kind) []string {
 	case "matrimonio":
 		return []string{fmt.Sprintf("ha contratto matrimonio con %s il %s.", h.Spouse, italian(h.StatusSince))}
 	case "cittadinanza":
-		return []string{fmt.Sprintf("è %s %s.", ending(h, "cittadin"), h.Nationality)}
+		return []string{"ha la cittadinanza " + h.Nationality + "."}
 	case "esistenza_in_vita":
 		return []string{"è in vita."}
 	case "residenza":
@@ -262,7 +277,10 @@ func (p *page) table(o order, k kind) {
 
 // foot prints what the paper is for, the stamp duty, the date and the number.
 func (p *page) foot(o order) {
-	p.y = max(p.y, 178)
+	if p.y > footTop {
+		p.newPage(o)
+	}
+	p.y = footTop
 	p.rule(170)
 	p.y += 3
 	p.font("B", 11, 0)
@@ -270,7 +288,7 @@ func (p *page) foot(o order) {
 	case "abroad":
 		p.text(left, width, "RILASCIATO PER L’ESTERO", "L")
 	case "court":
-		p.text(left, width, "Rilasciato per uso processuale. "+sentencePrivate+", salvo che nel procedimento.", "L")
+		p.text(left, width, "RILASCIATO PER ESSERE PRODOTTO IN GIUDIZIO", "L")
 	default:
 		p.text(left, width, sentencePrivate+" (art. 40 D.P.R. 28 dicembre 2000, n. 445).", "L")
 	}
@@ -288,7 +306,7 @@ func (p *page) foot(o order) {
 
 // seal prints the QR code and, beside it, what it and the electronic seal are for.
 func (p *page) seal(o order) error {
-	const size, top = 34.0, 238.0
+	const size, top = 34.0, sealTop
 	q, err := qrcode.New("https://verifica.anpr.example/c?n="+o.serial, qrcode.Medium)
 	if err != nil {
 		return fmt.Errorf("draw the QR code: %w", err)
