@@ -1,0 +1,98 @@
+package printing
+
+import (
+	"testing"
+
+	"sportello.example/appliance/ipp"
+	"sportello.example/kiosk"
+)
+
+func office() ipp.Printer {
+	return ipp.Printer{State: ipp.PrinterIdle, Accepting: true, Formats: []string{"application/octet-stream", "image/urf", ipp.PDF},
+		MediaSupported: []string{ipp.A4Name, "na_letter_8.5x11in"}, MediaReady: []string{ipp.A4Name}, MediaDefault: ipp.A4Name,
+		SizesReady: []ipp.Size{ipp.A4}, MediaCol: []string{"media-size", "media-source"}, Sides: []string{"two-sided-long-edge", "one-sided"},
+		ColorModes: []string{"color", "auto", "monochrome"}, Scalings: []string{"auto", "none"}, Qualities: []int{3, 4, 5}}
+}
+
+func TestPlan(t *testing.T) {
+	whole := ipp.Ticket{Format: ipp.PDF, Size: ipp.A4, Sides: "one-sided", ColorMode: "monochrome", Scaling: "none", Quality: 4}
+	with := func(change func(*ipp.Ticket)) ipp.Ticket { t := whole; change(&t); return t }
+	for _, tt := range []struct {
+		name    string
+		change  func(*ipp.Printer)
+		want    ipp.Ticket
+		trouble kiosk.Trouble
+	}{
+		{"an office printer", func(*ipp.Printer) {}, whole, ""},
+		{"Letter is the default, A4 is loaded", func(p *ipp.Printer) {
+			p.MediaDefault, p.MediaReady = "na_letter_8.5x11in", []string{"na_letter_8.5x11in", ipp.A4Name}
+		}, whole, ""},
+		{"only Letter is loaded", func(p *ipp.Printer) {
+			p.MediaReady, p.SizesReady = []string{"na_letter_8.5x11in"}, []ipp.Size{{Width: 21590, Height: 27940}}
+		}, ipp.Ticket{}, kiosk.TroubleMedia},
+		{"A4 is not known", func(p *ipp.Printer) {
+			p.MediaSupported, p.MediaReady, p.SizesReady = []string{"na_letter_8.5x11in"}, []string{"na_letter_8.5x11in"}, nil
+		}, ipp.Ticket{}, kiosk.TroubleMedia},
+		{"does not say what is loaded, A4 is the default", func(p *ipp.Printer) { p.MediaReady, p.SizesReady = nil, nil }, whole, ""},
+		{"does not say what is loaded, Letter is the default", func(p *ipp.Printer) {
+			p.MediaReady, p.SizesReady, p.MediaDefault = nil, nil, "na_letter_8.5x11in"
+		}, ipp.Ticket{}, kiosk.TroubleMedia},
+		{"names borderless A4 only", func(p *ipp.Printer) { p.MediaReady, p.SizesReady = []string{ipp.A4Name + ".borderless"}, nil }, whole, ""},
+		{"sizes are in media-col-ready only", func(p *ipp.Printer) { p.MediaReady = nil }, whole, ""},
+		{"knows no media-col", func(p *ipp.Printer) { p.MediaCol = nil },
+			with(func(t *ipp.Ticket) { t.Size, t.Media = ipp.Size{}, ipp.A4Name }), ""},
+		{"takes raster only", func(p *ipp.Printer) { p.Formats = []string{"image/urf", "image/pwg-raster"} }, ipp.Ticket{}, kiosk.TroubleFormat},
+		{"guesses formats", func(p *ipp.Printer) { p.Formats = []string{"application/octet-stream"} }, ipp.Ticket{}, kiosk.TroubleFormat},
+		{"says nothing of the rest", func(p *ipp.Printer) { p.Sides, p.ColorModes, p.Scalings, p.Qualities = nil, nil, nil, nil },
+			ipp.Ticket{Format: ipp.PDF, Size: ipp.A4}, ""},
+		{"has no monochrome", func(p *ipp.Printer) { p.ColorModes = []string{"color", "auto"} },
+			with(func(t *ipp.Ticket) { t.ColorMode = "auto" }), ""},
+		{"says nothing at all", func(p *ipp.Printer) { *p = ipp.Printer{} }, ipp.Ticket{}, kiosk.TroubleFormat},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := office()
+			tt.change(&p)
+			if got, trouble := Plan(p); got != tt.want || trouble != tt.trouble {
+				t.Errorf("got %+v, %q; want %+v, %q", got, trouble, tt.want, tt.trouble)
+			}
+		})
+	}
+}
+
+func TestTroubleOf(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		state   ipp.PrinterState
+		reasons []string
+		trays   []int
+		want    kiosk.Trouble
+	}{
+		{"nothing", ipp.PrinterIdle, nil, nil, ""},
+		{"an error", ipp.PrinterIdle, []string{"media-empty-error"}, nil, kiosk.TroublePaper},
+		{"no severity is an error", ipp.PrinterIdle, []string{"cover-open"}, nil, kiosk.TroubleCover},
+		{"a report of one tray of two", ipp.PrinterIdle, []string{"media-empty-report"}, []int{0, 100}, ""},
+		{"a report of all trays", ipp.PrinterIdle, []string{"media-empty-report"}, []int{0, 0}, kiosk.TroublePaper},
+		{"a warning while it prints", ipp.PrinterProcessing, []string{"media-empty-warning"}, nil, ""},
+		{"it waits for paper, ippeveprinter's way", ipp.PrinterProcessing, []string{"media-empty-warning", "media-needed-warning"}, nil, kiosk.TroublePaper},
+		{"stopped, whatever the severity", ipp.PrinterStopped, []string{"toner-empty-report"}, nil, kiosk.TroubleToner},
+		{"jam before paper", ipp.PrinterStopped, []string{"media-empty-error", "media-jam-error"}, nil, kiosk.TroubleJam},
+		{"low toner is for the staff", ipp.PrinterIdle, []string{"toner-low", "marker-supply-low-warning", "media-low-error"}, nil, ""},
+		{"a reason we have no word for", ipp.PrinterIdle, []string{"fuser-under-temp-error"}, nil, ""},
+		{"a reason we have no word for stops it", ipp.PrinterStopped, []string{"fuser-over-temp-error"}, nil, kiosk.TroubleOther},
+		{"stopped without a reason", ipp.PrinterStopped, nil, nil, kiosk.TroubleOther},
+		{"paused", ipp.PrinterStopped, []string{"paused"}, nil, kiosk.TroublePaused},
+		{"connecting while it prints", ipp.PrinterProcessing, []string{"connecting-to-device"}, nil, ""},
+		{"tray out", ipp.PrinterIdle, []string{"input-tray-missing-error"}, nil, kiosk.TroubleTray},
+		{"output full", ipp.PrinterStopped, []string{"output-area-full-warning"}, nil, kiosk.TroubleOutputFull},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := ipp.Printer{State: tt.state, Accepting: true, Reasons: tt.reasons, TrayLevels: tt.trays}
+			if got := troubleOf(p); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+	if got := troubleOf(ipp.Printer{State: ipp.PrinterIdle}); got != kiosk.TroublePaused {
+		t.Errorf("not accepting jobs: got %q", got)
+	}
+}
