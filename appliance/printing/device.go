@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,21 +96,7 @@ func (d *device) wake() {
 
 // found picks the addresses at which this printer announces itself. It reports whether they are others than before.
 func (d *device) found(services []dnssd.Service) bool {
-	secure := len(d.approved.Pins) > 0 || strings.HasPrefix(d.approved.URI, "ipps:")
-	var uris []string
-	for _, s := range services {
-		scheme := map[string]string{"_ipp._tcp": "ipp", "_ipps._tcp": "ipps"}[s.Type]
-		if scheme == "" || secure && scheme != "ipps" || normal(s.TXT["uuid"]) != d.uuid {
-			continue
-		}
-		for _, a := range s.Addrs {
-			if len(uris) < maxAddresses {
-				uris = append(uris, (&url.URL{Scheme: scheme, Host: hostPort(a, s.Port), Path: "/" + strings.TrimPrefix(s.TXT["rp"], "/")}).String())
-			}
-		}
-	}
-	// ipps first: it sorts behind ipp.
-	slices.SortFunc(uris, func(a, b string) int { return -cmp.Compare(a, b) })
+	uris := URIs(d.approved, services)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if slices.Equal(uris, d.announced) {

@@ -1,0 +1,387 @@
+// Package box puts a box together and runs it: the only package that knows every other one of a branch's appliance.
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"sportello.example/appliance/dnssd"
+	"sportello.example/appliance/printing"
+	"sportello.example/appliance/raster"
+	"sportello.example/appliance/sqlite"
+	"sportello.example/firmware/release"
+	"sportello.example/kiosk"
+	"sportello.example/kiosk/locale"
+	"sportello.example/kiosk/web"
+	"sportello.example/provisioning/enroll"
+	"sportello.example/provisioning/identity"
+	"sportello.example/sync/crossdevice"
+	"sportello.example/sync/event"
+	"sportello.example/sync/health"
+	"sportello.example/sync/outbox"
+	"sportello.example/sync/uplink"
+)
+
+// The one place that says who plays which part.
+var (
+	_ kiosk.Journal    = (*sqlite.Store)(nil)
+	_ kiosk.Hub        = (*municipality)(nil)
+	_ kiosk.Logins     = (*municipality)(nil)
+	_ kiosk.Sealer     = (*municipality)(nil)
+	_ kiosk.Printer    = (*printing.Spooler)(nil)
+	_ kiosk.Viewer     = (*viewer)(nil)
+	_ kiosk.Papers     = papers{}
+	_ outbox.Queue     = (*sqlite.Store)(nil)
+	_ outbox.Hub       = (*municipality)(nil)
+	_ printing.Journal = (*sqlite.Store)(nil)
+)
+
+// Box is one branch's appliance.
+type Box struct {
+	cfg Config
+	log *slog.Logger
+	now func() time.Time
+
+	board *health.Board
+	clock *clock
+	store *sqlite.Store
+	hub   *municipality
+	relay *outbox.Relay
+	desk  *kiosk.Desk
+	spool *printing.Spooler
+	draw  *raster.Rasteriser
+	texts *locale.Catalogue
+}
+
+// Run runs a box until ctx ends; then it ends every session (a job at the printer is finished or cancelled there, and
+// journalled either way), stops what it began and returns nil. now is the machine's clock, with its monotonic reading.
+func Run(ctx context.Context, cfg Config, now func() time.Time, log *slog.Logger) error {
+	if err := cfg.defaults(); err != nil {
+		return err
+	}
+	place, err := time.LoadLocation(cfg.TimeZone)
+	if err != nil {
+		return &UsageError{Err: fmt.Errorf("time_zone: %w", err), Hint: "names look like Europe/Rome"}
+	}
+	local := func() time.Time { return now().In(place) }
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return &UsageError{Err: fmt.Errorf("data folder: %w", err), Hint: "name a folder that this user can write to with --data"}
+	}
+	unlock, err := lock(cfg.Data)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	b, err := assemble(ctx, cfg, local, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := b.store.Close(); err != nil {
+			log.Error("database not closed", "err", err)
+		}
+	}()
+	return b.run(ctx)
+}
+
+func assemble(ctx context.Context, cfg Config, now func() time.Time, log *slog.Logger) (*Box, error) {
+	b := &Box{cfg: cfg, log: log, now: now}
+	b.board = health.New(now)
+	b.board.Set(health.Disk, health.Up, "")
+	b.board.Set(health.Hub, health.Down, "")
+	b.clock = &clock{now: now, board: b.board}
+	store, setAside, err := sqlite.Open(ctx, sqlite.Config{
+		Path: filepath.Join(cfg.Data, "box.db"), Now: now, ClockOK: b.clock.ok, MaxPages: cfg.MaxPages,
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.store = store
+	if setAside != "" {
+		log.Error("the database was corrupt: it was set aside and a new one begun; events that the hub did not have are in it",
+			"set_aside", setAside)
+	}
+	b.hub = &municipality{now: b.clock.hubTime}
+	b.relay = outbox.New(store, b.hub, outbox.Options{Log: log})
+	b.draw = &raster.Rasteriser{CacheDir: filepath.Join(cfg.Data, "cache", "pdf")}
+	if err := os.MkdirAll(b.draw.CacheDir, 0o700); err != nil {
+		return nil, errors.Join(fmt.Errorf("cache: %w", err), store.Close())
+	}
+	if err := b.wire(); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return b, nil
+}
+
+func (b *Box) wire() error {
+	cfg := b.cfg
+	approved := make([]printing.Approved, 0, len(cfg.Printers))
+	for _, p := range cfg.Printers {
+		approved = append(approved, printing.Approved{UUID: p.UUID, URI: p.URI, Pins: p.Pins})
+	}
+	spool, err := printing.New(printing.Config{
+		Approved: approved, Journal: b.store, Log: b.log, Now: b.now, Idle: time.Duration(cfg.Intervals.Probe),
+	})
+	if err != nil {
+		return &UsageError{Err: err, Hint: "correct the [[printer]] entries of the configuration file"}
+	}
+	b.spool = spool
+	spool.Watch(func(st kiosk.PrinterStatus) { b.board.Set(health.Printer, printerLight(st), string(st.Trouble)) })
+	catalogue, err := kiosk.LoadCatalogue()
+	if err != nil {
+		return err
+	}
+	if b.texts, err = locale.Load(); err != nil {
+		return err
+	}
+	branch, kiosks := cfg.Branch, cfg.Kiosks
+	if id, err := identity.Load(filepath.Join(cfg.Data, "identity")); err == nil {
+		if e, err := id.Enrolment(); err == nil {
+			branch, kiosks = e.Branch, e.Kiosks
+		}
+	}
+	b.desk = kiosk.NewDesk(kiosk.Config{
+		Branch: branch, Kiosks: kiosks, Catalogue: catalogue, Journal: b.store, Hub: b.hub, Logins: b.hub, Printer: spool,
+		Viewer: &viewer{b.draw}, Papers: papers{}, Sealer: b.hub,
+		LineUp: b.lineUp, Disk: b.disk, Kick: b.relay.Kick, Now: b.now, Log: b.log,
+		Idle: time.Duration(cfg.Intervals.Idle), Languages: b.texts.Has,
+	})
+	return nil
+}
+
+func (b *Box) lineUp() bool {
+	s := b.board.Status(health.Hub).State
+	return s == health.Up || s == health.Slow
+}
+
+func (b *Box) disk(full bool) {
+	if full {
+		b.board.Set(health.Disk, health.Down, "full")
+	} else {
+		b.board.Set(health.Disk, health.Up, "")
+	}
+}
+
+func printerLight(st kiosk.PrinterStatus) health.State {
+	switch st.State {
+	case kiosk.PrinterReady, kiosk.PrinterBusy:
+		return health.Up
+	default:
+		return health.Down
+	}
+}
+
+func (b *Box) run(ctx context.Context) error {
+	pages, err := web.New(web.Config{
+		Desk: b.desk, Board: b.board, Printer: b.spool, Texts: b.texts, Hosts: b.cfg.Hosts, Now: b.now, Log: b.log,
+	})
+	if err != nil {
+		return err
+	}
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", b.cfg.Listen)
+	if err != nil {
+		return &UsageError{Err: fmt.Errorf("kiosk pages: %w", err), Hint: "another program may use the address: choose one with --listen"}
+	}
+	srv := &http.Server{
+		Handler:           b.handler(pages.Handler()),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(b.log.Handler(), slog.LevelWarn),
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("kiosk pages: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		pages.Close() // ends the event streams, which Shutdown would wait for
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		return srv.Shutdown(stop)
+	})
+	b.background(ctx, g)
+	if err := b.store.Record(ctx, kiosk.SessionRow{}, event.Event{Kind: event.BoxStarted}); err != nil {
+		b.disk(errors.Is(err, kiosk.ErrDiskFull))
+		b.log.Error("event not stored", "kind", event.BoxStarted, "err", err)
+	}
+	if err := writeAddress(b.cfg.Data, ln.Addr().String()); err != nil {
+		b.log.Error("address file not written", "err", err)
+	}
+	defer removeAddress(b.cfg.Data)
+	b.log.Info("serving", "address", "http://"+ln.Addr().String(), "release", release.Current().String(), "data", b.cfg.Data)
+	err = g.Wait()
+	b.log.Info("stopped")
+	return err
+}
+
+// background starts everything that is not the pages.
+func (b *Box) background(ctx context.Context, g *errgroup.Group) {
+	found := dnssd.Browser{
+		Types: []string{"_ipp._tcp", "_ipps._tcp"}, Interfaces: b.cfg.Discovery.Interfaces, Log: b.log, Now: b.now,
+	}
+	g.Go(func() error { return found.Run(ctx, b.spool.Found) })
+	g.Go(func() error { return b.spool.Run(ctx) })
+	g.Go(func() error { return b.desk.Run(ctx) })
+	g.Go(func() error { return b.join(ctx) })
+	g.Go(func() error {
+		if err := b.draw.Warm(ctx); err != nil && ctx.Err() == nil {
+			b.log.Warn("PDF engine not warmed: the first preview will be slow", "err", err)
+		}
+		return nil
+	})
+	if b.cfg.Discovery.Announce {
+		g.Go(func() error { return b.announce(ctx) })
+	}
+}
+
+func (b *Box) announce(ctx context.Context) error {
+	_, port, err := net.SplitHostPort(b.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("announce: %w", err)
+	}
+	n, err := net.LookupPort("tcp", port)
+	if err != nil {
+		return fmt.Errorf("announce: %w", err)
+	}
+	err = dnssd.Announce(ctx, dnssd.Announcement{
+		Instance: strings.TrimSpace("Sportello " + b.desk.Branch()), Type: "_http._tcp", Port: n,
+		TXT: map[string]string{"path": "/"}, Interfaces: b.cfg.Discovery.Interfaces, Log: b.log,
+	})
+	if err != nil {
+		b.log.Error("box not announced", "err", err)
+	}
+	return nil
+}
+
+// join makes the box a member of its hub, however long that takes, and keeps it one.
+func (b *Box) join(ctx context.Context) error {
+	if b.cfg.Hub == "" {
+		b.log.Warn("no hub is configured: certificates cannot be asked for")
+		<-ctx.Done()
+		return nil
+	}
+	dir := filepath.Join(b.cfg.Data, "identity")
+	id, err := identity.Load(dir)
+	if errors.Is(err, identity.ErrNone) {
+		id, err = identity.Create(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("identity: %w", err)
+	}
+	client := &enroll.Client{Hub: b.cfg.Hub, Now: b.now, Log: b.log}
+	if _, err := id.Enrolment(); errors.Is(err, identity.ErrNotEnrolled) {
+		if err := b.enrol(ctx, client, id); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	e, err := id.Enrolment()
+	if err != nil {
+		return fmt.Errorf("identity: %w", err)
+	}
+	keys, err := loginKeys(e)
+	if err != nil {
+		return err
+	}
+	up, err := uplink.New(b.cfg.Hub, id, uplink.Options{Now: b.now, Pending: b.pending})
+	if err != nil {
+		return &UsageError{Err: err, Hint: "correct hub in the configuration file"}
+	}
+	b.hub.in.Store(&membership{
+		id: id, enrolment: e, client: up,
+		logins: crossdevice.NewBox(crossdevice.BoxConfig{
+			Number: e.Box, Epoch: e.LoginEpoch, Keys: keys, Now: b.now, ClockOK: b.clock.ok,
+		}),
+	})
+	monitor := &uplink.Monitor{
+		Client: up, Board: b.board, Every: time.Duration(b.cfg.Intervals.Ping), Now: b.now, Log: b.log,
+		OnPing: func(p uplink.Pong) { b.clock.hubSaid(p.Time) },
+		OnUp:   b.onUp,
+		OnDown: b.onDown,
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return b.relay.Run(ctx) })
+	g.Go(func() error { return monitor.Run(ctx) })
+	g.Go(func() error { return client.KeepRenewed(ctx, id, time.Hour) })
+	return g.Wait()
+}
+
+// pending is how many events wait for the hub.
+func (b *Box) pending(ctx context.Context) (int, error) {
+	n, _, err := b.store.Queued(ctx)
+	return n, err
+}
+
+func (b *Box) onUp(down time.Duration) {
+	b.line(event.LineUp, event.Detail{Milliseconds: down.Milliseconds()})
+	b.relay.LineUp()
+}
+
+func (b *Box) onDown() { b.line(event.LineDown, event.Detail{}) }
+
+func (b *Box) line(kind event.Kind, detail event.Detail) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err := b.store.Record(ctx, kiosk.SessionRow{}, event.Event{Kind: kind, Detail: detail})
+	b.disk(errors.Is(err, kiosk.ErrDiskFull))
+	if err != nil {
+		b.log.Error("event not stored", "kind", kind, "err", err)
+		return
+	}
+	b.relay.Kick()
+}
+
+// enrol asks the hub to let the box in until it does, ctx ends, or only a person can help.
+func (b *Box) enrol(ctx context.Context, client *enroll.Client, id *identity.Identity) error {
+	if b.cfg.Token == "" {
+		b.log.Error("not enrolled: the configuration has no token; make one with “hub box add”")
+		<-ctx.Done()
+		return nil
+	}
+	text := []byte(b.cfg.HubCA)
+	if !strings.HasPrefix(b.cfg.HubCA, "sha256:") {
+		var err error
+		if text, err = os.ReadFile(b.cfg.HubCA); err != nil {
+			return &UsageError{Err: fmt.Errorf("hub_ca: %w", err), Hint: "hub_ca is the path of the CA file, or sha256: and its fingerprint"}
+		}
+	}
+	pin, err := enroll.ParsePin(text)
+	if err != nil {
+		return &UsageError{Err: fmt.Errorf("hub_ca: %w", err), Hint: "copy the CA file that “hub box add” names to the box"}
+	}
+	pause := time.Second
+	for {
+		err := client.Enrol(ctx, id, b.cfg.Token, pin)
+		switch {
+		case err == nil:
+			b.log.Info("enrolled")
+			return nil
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // stopping is not a failure
+		case errors.Is(err, enroll.ErrToken), errors.Is(err, enroll.ErrRevoked):
+			b.log.Error("the hub does not let this box in; make a new token with “hub box add”", "err", err)
+			<-ctx.Done()
+			return nil
+		}
+		b.log.Warn("not enrolled yet", "err", err, "retry_in", pause)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, time.Minute)
+	}
+}

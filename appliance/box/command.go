@@ -1,0 +1,182 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sportello.example/appliance/raster"
+	"sportello.example/firmware/release"
+)
+
+// Main runs the box's commands with args and returns the exit code: 0 done, 1 failed, 2 wrong usage. It stops cleanly
+// on SIGINT and SIGTERM.
+func Main(args []string, o Options) int {
+	o.fill()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	cmd := Command(o)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	return report(o, err)
+}
+
+func report(o Options, err error) int {
+	fmt.Fprintf(o.Stderr, "%s: error: %v\n", o.Name, err)
+	var usage *UsageError
+	if !errors.As(err, &usage) {
+		return 1
+	}
+	if usage.Hint != "" {
+		fmt.Fprintf(o.Stderr, "%s: hint: %s\n", o.Name, usage.Hint)
+	}
+	return 2
+}
+
+func (o *Options) fill() {
+	if o.Name == "" {
+		o.Name = "appliance"
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Stdin == nil {
+		o.Stdin = os.Stdin
+	}
+	if o.Stdout == nil {
+		o.Stdout = os.Stdout
+	}
+	if o.Stderr == nil {
+		o.Stderr = os.Stderr
+	}
+}
+
+const about = `The box of a branch: it serves the kiosk's pages, finds the printer, and reports to the
+municipality's hub when there is a line. Without a configuration it serves on
+127.0.0.1:8080 what needs neither hub nor printer.
+
+The configuration is one TOML file; flags win over it. Every field may be left out:
+
+  listen = "0.0.0.0:80"            # address of the kiosk's pages
+  data = "/var/lib/sportello"      # database and keys
+  hub = "https://hub.example:8443" # the hub's box interface
+  hub_ca = "/etc/sportello/ca.pem" # the hub's certificate authority
+  token = "…"                      # one-time token of "hub box add"
+  branch = "Biblioteca Harar"      # until the hub has told it
+  kiosks = 2                       # until the hub has told it
+  time_zone = "Europe/Rome"        # of the clocks people see
+  hosts = ["sportello.local"]      # names the kiosk's browser calls the box by
+  log = "text"                     # or "json"
+  max_pages = 262144               # largest database, in pages of 4 KiB
+
+  [[printer]]                      # a printer documents may go to
+  uuid = "1a2b…"                   # as "appliance diagnose" shows it
+  uri = "ipps://printer.local/ipp/print" # "": wait until it announces itself
+  pins = ["…"]                     # SHA-256 of its TLS public key
+
+  [discovery]
+  interfaces = ["eth0"]            # none: all
+  announce = true                  # announce the box by mDNS
+
+  [intervals]
+  ping = "5s"                      # how often the hub is asked
+  probe = "2.5s"                   # how often the printer is asked
+  idle = "2m30s"                   # when an abandoned session ends`
+
+// Command returns the box's commands. Errors are printed by Main.
+func Command(o Options) *cobra.Command {
+	o.fill()
+	var (
+		file  string
+		flags Config
+	)
+	load := func(cmd *cobra.Command) (Config, error) {
+		var c Config
+		if file != "" {
+			var err error
+			if c, err = LoadConfig(file); err != nil {
+				return Config{}, err
+			}
+		}
+		if cmd.Flags().Changed("listen") {
+			c.Listen = flags.Listen
+		}
+		if cmd.Flags().Changed("data") {
+			c.Data = flags.Data
+		}
+		if cmd.Flags().Changed("log") {
+			c.Log = flags.Log
+		}
+		return c, c.defaults()
+	}
+	serve := func(cmd *cobra.Command, _ []string) error {
+		c, err := load(cmd)
+		if err != nil {
+			return err
+		}
+		if err := noCoreDumps(); err != nil {
+			return fmt.Errorf("core dumps: %w", err)
+		}
+		return Run(cmd.Context(), c, o.Now, logger(c.Log, o.Stderr))
+	}
+	root := &cobra.Command{
+		Use: o.Name, Short: "The box of a branch", Long: about, Args: noArgs, RunE: serve,
+		SilenceErrors: true, SilenceUsage: true,
+	}
+	root.PersistentFlags().StringVarP(&file, "config", "c", "", "configuration `file` (TOML)")
+	root.PersistentFlags().StringVar(&flags.Listen, "listen", "", "`address` of the kiosk's pages (default 127.0.0.1:8080)")
+	root.PersistentFlags().StringVar(&flags.Data, "data", "", "`folder` of the database and the keys")
+	root.PersistentFlags().StringVar(&flags.Log, "log", "", "`format` of the log: text or json (default text)")
+	root.SetIn(o.Stdin)
+	root.SetOut(o.Stdout)
+	root.SetErr(o.Stderr)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &UsageError{Err: err, Hint: fmt.Sprintf("“%s -h” lists the flags", c.CommandPath())}
+	})
+	root.AddCommand(
+		&cobra.Command{Use: "serve", Short: "Serve the kiosk's pages (what happens without a command)", Args: noArgs, RunE: serve},
+		diagnoseCommand(o, load),
+		&cobra.Command{
+			Use: "version", Short: "Say which release this is", Args: noArgs,
+			RunE: func(*cobra.Command, []string) error {
+				_, err := fmt.Fprintln(o.Stdout, release.Current())
+				return err
+			},
+		},
+		&cobra.Command{
+			Use: "raster", Short: "Draw a PDF (the box calls itself with this)", Hidden: true, Args: noArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error { return raster.Child(cmd.Context(), o.Stdin, o.Stdout) },
+		},
+	)
+	return root
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := fmt.Sprintf("“%s -h” lists the commands", cmd.Root().Name())
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = fmt.Sprintf("did you mean “%s %s”?", cmd.Root().Name(), strings.Join(near, "”, “"))
+	}
+	return &UsageError{Err: fmt.Errorf("unknown command %q", args[0]), Hint: hint}
+}
+
+func logger(format string, w io.Writer) *slog.Logger {
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, nil))
+	}
+	return slog.New(slog.NewTextHandler(w, nil))
+}

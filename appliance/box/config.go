@@ -1,0 +1,189 @@
+package box
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+	_ "time/tzdata" // a box may have no time zones of its own
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Config is a box's configuration: one TOML file. The zero value of every field is usable: a box without a file serves
+// self-declarations on loopback, knows no hub and adopts no printer.
+type Config struct {
+	Listen string `toml:"listen"` // address of the kiosk's pages; "": 127.0.0.1:8080
+	Data   string `toml:"data"`   // folder of the database and the keys; "": see DefaultData
+	Hub    string `toml:"hub"`    // https URL of the hub's box interface; "": no hub
+	HubCA  string `toml:"hub_ca"` // PEM file with the hub's certificate authority
+	Token  string `toml:"token"`  // one-time token of "hub box add", needed until the box is enrolled
+	Branch string `toml:"branch"` // name of the branch, until the hub has told it
+	Kiosks int    `toml:"kiosks"` // kiosks of the branch, until the hub has told it; 0: 1
+
+	Printers  []Printer `toml:"printer"`
+	Discovery Discovery `toml:"discovery"`
+	TimeZone  string    `toml:"time_zone"` // of the clocks people see; "": Europe/Rome
+	Hosts     []string  `toml:"hosts"`     // names the kiosk's browser may call the box by, besides its addresses
+	Log       string    `toml:"log"`       // text or json; "": text
+	Intervals Intervals `toml:"intervals"`
+	MaxPages  int       `toml:"max_pages"` // largest database, in pages of 4 KiB; 0: 262144 (1 GiB)
+}
+
+// Printer is a printer that the branch's documents may go to.
+type Printer struct {
+	UUID string   `toml:"uuid"` // as the printer announces it, with or without "urn:uuid:"
+	URI  string   `toml:"uri"`  // ipp:// or ipps://; "": wait until it announces itself
+	Pins []string `toml:"pins"` // SHA-256 of the printer's TLS public keys, hexadecimal
+}
+
+// Discovery says how the box finds printers and is found.
+type Discovery struct {
+	Interfaces []string `toml:"interfaces"` // names of network interfaces; none: all that do multicast
+	Announce   bool     `toml:"announce"`   // announce the box's own pages by mDNS
+}
+
+// Intervals are how often things are looked at. Zero values mean the defaults.
+type Intervals struct {
+	Ping  Duration `toml:"ping"`  // the hub; 5s
+	Probe Duration `toml:"probe"` // the printer; 2.5s
+	Idle  Duration `toml:"idle"`  // a session without a touch ends; 2m30s
+}
+
+// Duration is a time.Duration written as "1m30s".
+type Duration time.Duration
+
+// UnmarshalText reads "1m30s".
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration such as \"5s\"", b)
+	}
+	if v < 0 {
+		return fmt.Errorf("%q is less than nothing", b)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+const maxConfig = 1 << 20 // bytes
+
+// LoadConfig reads a configuration file. A field it does not know is an error that says where.
+func LoadConfig(path string) (Config, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return Config{}, &UsageError{Err: err, Hint: "name an existing file with --config, or leave --config out"}
+	}
+	if st.Size() > maxConfig {
+		return Config{}, &UsageError{Err: fmt.Errorf("%s: larger than %d bytes", path, maxConfig)}
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, &UsageError{Err: err}
+	}
+	return parseConfig(path, b)
+}
+
+func parseConfig(path string, b []byte) (Config, error) {
+	var c Config
+	dec := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil {
+		var strict *toml.StrictMissingError
+		var at *toml.DecodeError
+		switch {
+		case errors.As(err, &strict) && len(strict.Errors) > 0:
+			line, _ := strict.Errors[0].Position()
+			err = fmt.Errorf("%s:%d: no field is called %q", path, line, fmt.Sprint(strict.Errors[0].Key()))
+		case errors.As(err, &at):
+			line, _ := at.Position()
+			err = fmt.Errorf("%s:%d: %w", path, line, err)
+		default:
+			err = fmt.Errorf("%s: %w", path, err)
+		}
+		return Config{}, &UsageError{Err: err, Hint: "“appliance -h” lists the fields and what they mean"}
+	}
+	return c, nil
+}
+
+// DefaultData is where a box keeps its data: the folder systemd gives it, else one of the user.
+func DefaultData() (string, error) {
+	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
+		return dir, nil
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
+		return filepath.Join(dir, "sportello", "box"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", &UsageError{Err: err, Hint: "name a folder with --data"}
+	}
+	return filepath.Join(home, ".local", "state", "sportello", "box"), nil
+}
+
+func (c *Config) defaults() error {
+	if c.Listen == "" {
+		c.Listen = "127.0.0.1:8080"
+	}
+	if c.Data == "" {
+		dir, err := DefaultData()
+		if err != nil {
+			return err
+		}
+		c.Data = dir
+	}
+	if c.Kiosks == 0 {
+		c.Kiosks = 1
+	}
+	if c.TimeZone == "" {
+		c.TimeZone = "Europe/Rome"
+	}
+	if c.Kiosks < 0 || c.Kiosks > 200 {
+		return &UsageError{Err: fmt.Errorf("kiosks = %d: a branch has 1 to 200", c.Kiosks)}
+	}
+	if c.Intervals.Ping == 0 {
+		c.Intervals.Ping = Duration(5 * time.Second)
+	}
+	if c.MaxPages == 0 {
+		c.MaxPages = 262144
+	}
+	switch c.Log {
+	case "", "text", "json":
+	default:
+		return &UsageError{Err: fmt.Errorf("log = %q: it is text or json", c.Log)}
+	}
+	if c.Hub != "" && c.HubCA == "" {
+		return &UsageError{
+			Err:  errors.New("hub is set and hub_ca is not"),
+			Hint: "copy the CA file that “hub box add” names to the box and set hub_ca to its path",
+		}
+	}
+	return nil
+}
+
+// UsageError is a mistake in how the program was called or configured, with what to do about it.
+type UsageError struct {
+	Err  error
+	Hint string
+}
+
+func (e *UsageError) Error() string { return e.Err.Error() }
+
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// address keeps the bound address in a file, so that whoever asked for port 0 can find the box.
+func writeAddress(dir, addr string) error {
+	path := filepath.Join(dir, "address")
+	if err := os.WriteFile(path+".new", []byte(addr+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Rename(path+".new", path)
+}
+
+func removeAddress(dir string) {
+	if err := os.Remove(filepath.Join(dir, "address")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return // the next start writes it anew
+	}
+}

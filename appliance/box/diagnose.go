@@ -1,0 +1,234 @@
+package box
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sportello.example/appliance/dnssd"
+	"sportello.example/appliance/ipp"
+	"sportello.example/appliance/printing"
+	"sportello.example/kiosk"
+	"sportello.example/provisioning/identity"
+	"sportello.example/sync/health"
+	"sportello.example/sync/uplink"
+)
+
+// listenFor is how long diagnose listens for printers.
+const listenFor = 3 * time.Second
+
+func diagnoseCommand(o Options, load func(*cobra.Command) (Config, error)) *cobra.Command {
+	return &cobra.Command{
+		Use: "diagnose", Short: "Say what works and what does not, and what to do about it", Args: noArgs,
+		Long: "Looks at the box, the hub and every printer in reach, and says in one line each what works, what does not,\n" +
+			"and what to do. It changes nothing and can run beside the box. Exit code 1: something needs a hand.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load(cmd)
+			if err != nil {
+				return err
+			}
+			d := &diagnosis{cfg: c, out: o.Stdout, now: o.Now}
+			d.box(cmd.Context())
+			d.hub(cmd.Context())
+			d.printers(cmd.Context())
+			if d.bad > 0 {
+				return fmt.Errorf("%d of the things above need a hand", d.bad)
+			}
+			return nil
+		},
+	}
+}
+
+// diagnosis prints one line for each thing it looks at.
+type diagnosis struct {
+	cfg Config
+	out io.Writer
+	now func() time.Time
+	bad int
+}
+
+func (d *diagnosis) good(format string, args ...any) {
+	_, _ = fmt.Fprintf(d.out, "ok    "+format+"\n", args...)
+}
+
+func (d *diagnosis) note(format string, args ...any) {
+	_, _ = fmt.Fprintf(d.out, "      "+format+"\n", args...)
+}
+
+func (d *diagnosis) wrong(hint, format string, args ...any) {
+	d.bad++
+	_, _ = fmt.Fprintf(d.out, "WRONG "+format+"\n      → %s\n", append(args, hint)...)
+}
+
+func (d *diagnosis) box(ctx context.Context) {
+	addr, err := os.ReadFile(filepath.Join(d.cfg.Data, "address"))
+	if err != nil {
+		d.wrong("start it with “appliance”", "the box is not running on %s", d.cfg.Data)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+strings.TrimSpace(string(addr))+"/status", nil)
+	if err != nil {
+		d.wrong("restart the box", "the box's address file is damaged: %v", err)
+		return
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		d.wrong("look at its log, then restart it", "the box does not answer: %v", err)
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var st Status
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&st); err != nil {
+		d.wrong("look at its log, then restart it", "the box answers something that is no status: %v", err)
+		return
+	}
+	d.good("the box serves %s at http://%s (release %s)", orNone(st.Branch, "a branch without a name"), strings.TrimSpace(string(addr)), st.Release)
+	if st.Queue > 0 {
+		d.note("%d events wait for the hub, the oldest since %s", st.Queue, st.Oldest.Local().Format("2 Jan 15:04"))
+	}
+	if s := st.Lights[health.Disk]; s.State == health.Down {
+		d.wrong("make room on the disk of "+d.cfg.Data, "the disk is full since %s", s.Since.Local().Format("2 Jan 15:04"))
+	}
+	if s := st.Lights[health.Clock]; s.State == health.Down {
+		d.wrong("set the clock (NTP, or “date -s”)", "the clock differs from the hub's by more than two minutes")
+	}
+}
+
+func (d *diagnosis) hub(ctx context.Context) {
+	if d.cfg.Hub == "" {
+		d.wrong("set hub, hub_ca and token in the configuration file", "no hub is configured")
+		return
+	}
+	id, err := identity.Load(filepath.Join(d.cfg.Data, "identity"))
+	if err != nil {
+		d.wrong("start the box once, with a token", "this box has no identity yet: %v", err)
+		return
+	}
+	e, err := id.Enrolment()
+	if err != nil {
+		d.wrong("make a token with “hub box add”, put it into the configuration file and restart the box", "the hub has not let this box in: %v", err)
+		return
+	}
+	d.good("enrolled as box %d of %s", e.Box, e.Branch)
+	if end, _, err := id.Expires(); err == nil && d.now().After(end) {
+		d.wrong("it renews itself as soon as the hub can be reached", "the box's certificate ended on %s", end.Local().Format("2 Jan 2006"))
+	}
+	client, err := uplink.New(d.cfg.Hub, id, uplink.Options{Now: d.now})
+	if err != nil {
+		d.wrong("correct hub in the configuration file", "%v", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	start := d.now()
+	p, err := client.Ping(ctx)
+	switch {
+	case err != nil:
+		d.wrong("check the network cable and the line; if others reach the Internet, call the municipality", "the hub does not answer: %v", err)
+	case !p.ANPR:
+		d.wrong("nothing can be done in the branch", "the hub answers, the registry (ANPR) does not")
+	default:
+		d.good("the hub answers in %d ms", d.now().Sub(start).Milliseconds())
+	}
+}
+
+func (d *diagnosis) printers(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, listenFor+5*time.Second)
+	defer cancel()
+	listen, stop := context.WithTimeout(ctx, listenFor)
+	defer stop()
+	var found []dnssd.Service
+	browser := dnssd.Browser{
+		Types: []string{"_ipp._tcp", "_ipps._tcp"}, Interfaces: d.cfg.Discovery.Interfaces, Log: slog.New(slog.DiscardHandler), Now: d.now,
+	}
+	if err := browser.Run(listen, func(s []dnssd.Service) { found = s }); err != nil {
+		d.wrong("check the network interfaces", "cannot listen for printers: %v", err)
+	}
+	approved := map[string]bool{}
+	for _, p := range d.cfg.Printers {
+		approved[normalUUID(p.UUID)] = true
+	}
+	for _, s := range found {
+		uuid := normalUUID(s.TXT["uuid"])
+		word := "not approved: add it as [[printer]] to let documents go there"
+		if approved[uuid] {
+			word = "approved"
+		}
+		d.note("announced: %s at %s port %d, uuid %s (%s)", s.Instance, s.Addrs[0], s.Port, orNone(uuid, "none"), word)
+	}
+	if len(found) == 0 {
+		d.note("no printer announced itself within %s", listenFor)
+	}
+	if len(d.cfg.Printers) == 0 {
+		d.wrong("add the branch's printer as [[printer]] to the configuration file", "no printer is approved: nothing can be printed")
+	}
+	for _, p := range d.cfg.Printers {
+		d.printer(ctx, p, found)
+	}
+}
+
+func (d *diagnosis) printer(ctx context.Context, p Printer, found []dnssd.Service) {
+	uris := []string{p.URI}
+	if p.URI == "" {
+		uris = printing.URIs(printing.Approved{UUID: p.UUID, Pins: p.Pins}, found)
+	}
+	if len(uris) == 0 {
+		d.wrong("switch it on and check that it is on the same network, or set its uri", "printer %s is not announced", p.UUID)
+		return
+	}
+	var errs []error
+	for _, uri := range uris {
+		got, err := d.ask(ctx, uri, p.Pins)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s: %w", uri, err))
+			continue
+		case got.UUID != normalUUID(p.UUID):
+			d.wrong("find out which machine that is before anything is printed", "another printer answers at %s: %s", uri, got.UUID)
+			return
+		}
+		if len(got.Reasons) > 0 {
+			d.wrong("look at the printer's display", "printer %s says: %s", got.Name, strings.Join(got.Reasons, ", "))
+			return
+		}
+		if _, trouble := printing.Plan(got); trouble != kiosk.TroubleNone {
+			d.wrong("load A4 paper and set the tray to A4; the printer must take PDF", "printer %s cannot print a certificate: %s", got.Name, trouble)
+			return
+		}
+		d.good("printer %s is ready at %s", got.Name, uri)
+		return
+	}
+	d.wrong("switch it on and check its cable", "printer %s does not answer: %v", p.UUID, errors.Join(errs...))
+}
+
+func (d *diagnosis) ask(ctx context.Context, uri string, pins []string) (ipp.Printer, error) {
+	c, err := ipp.New(ipp.Config{URI: uri, Pins: pins})
+	if err != nil {
+		return ipp.Printer{}, err
+	}
+	defer c.Close()
+	return c.Printer(ctx)
+}
+
+func normalUUID(s string) string {
+	return strings.TrimPrefix(strings.ToLower(strings.TrimSpace(s)), "urn:uuid:")
+}
+
+func orNone(s, none string) string {
+	if s == "" {
+		return none
+	}
+	return s
+}

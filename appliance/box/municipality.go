@@ -1,0 +1,209 @@
+package box
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"sportello.example/kiosk"
+	"sportello.example/provisioning/identity"
+	"sportello.example/sync/crossdevice"
+	"sportello.example/sync/seal"
+	"sportello.example/sync/uplink"
+	"sportello.example/sync/wire"
+)
+
+// municipality is everything that a box has from its hub. Until the box is enrolled it has nothing: it is as if the
+// line were down.
+type municipality struct {
+	now func() time.Time
+	in  atomic.Pointer[membership]
+}
+
+// membership is what enrolment gave.
+type membership struct {
+	id        *identity.Identity
+	enrolment identity.Enrolment
+	client    *uplink.Client
+	logins    *crossdevice.Box
+}
+
+// client returns the client of the hub, or an error that matches kiosk.ErrOffline.
+func (m *municipality) client() (*uplink.Client, error) {
+	in := m.in.Load()
+	if in == nil {
+		return nil, fmt.Errorf("%w: not enrolled yet", kiosk.ErrOffline)
+	}
+	return in.client, nil
+}
+
+// hubError says an uplink error in the kiosk's words.
+func hubError(err error) error {
+	var p *uplink.ProblemError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &p):
+		switch p.Code {
+		case wire.ProblemNotRegistered, wire.ProblemNotCertifiable:
+			return fmt.Errorf("%w: %w", &kiosk.RegistryError{Code: p.Code}, err)
+		case wire.ProblemRegistryDown:
+			return fmt.Errorf("%w: %w", kiosk.ErrRegistryDown, err)
+		case wire.ProblemLoginUnknown:
+			return fmt.Errorf("%w: %w", kiosk.ErrLoginOver, err)
+		case wire.ProblemNoSuchRequest:
+			return fmt.Errorf("%w: %w", kiosk.ErrNoRequest, err)
+		case wire.ProblemTooMany:
+			return fmt.Errorf("%w: %w", kiosk.ErrTooMany, err)
+		}
+		return err
+	case errors.Is(err, uplink.ErrDigest):
+		return fmt.Errorf("%w: %w", kiosk.ErrDocument, err)
+	case errors.Is(err, uplink.ErrRegistryDown):
+		return fmt.Errorf("%w: %w", kiosk.ErrRegistryDown, err)
+	case errors.Is(err, uplink.ErrOffline):
+		return fmt.Errorf("%w: %w", kiosk.ErrOffline, err)
+	default:
+		return err
+	}
+}
+
+// Login, Family, Certificate and Collect make a kiosk.Hub of the box's client.
+
+// Login asks how far the phone has got.
+func (m *municipality) Login(ctx context.Context, nonce string, wait time.Duration) (kiosk.Login, error) {
+	c, err := m.client()
+	if err != nil {
+		return kiosk.Login{}, err
+	}
+	l, err := c.Login(ctx, nonce, wait)
+	return kiosk.Login{State: l.State, Token: l.Token}, hubError(err)
+}
+
+// Family asks for the family of who is logged in.
+func (m *municipality) Family(ctx context.Context, nonce string) ([]wire.Member, error) {
+	c, err := m.client()
+	if err != nil {
+		return nil, err
+	}
+	f, err := c.Family(ctx, nonce)
+	return f.Members, hubError(err)
+}
+
+// Certificate asks for a certificate.
+func (m *municipality) Certificate(ctx context.Context, req wire.CertificateRequest) ([]byte, error) {
+	c, err := m.client()
+	if err != nil {
+		return nil, err
+	}
+	pdf, err := c.Certificate(ctx, req)
+	return pdf, hubError(err)
+}
+
+// Collect asks for a request that was left.
+func (m *municipality) Collect(ctx context.Context, code string) (wire.Request, error) {
+	c, err := m.client()
+	if err != nil {
+		return wire.Request{}, err
+	}
+	r, err := c.Collect(ctx, code)
+	return r, hubError(err)
+}
+
+// Deliver hands events to the hub (outbox.Hub).
+func (m *municipality) Deliver(ctx context.Context, b wire.Batch) (wire.Ack, error) {
+	c, err := m.client()
+	if err != nil {
+		return wire.Ack{}, err
+	}
+	return c.Deliver(ctx, b)
+}
+
+// Seal closes a request to the hub's key (kiosk.Sealer).
+func (m *municipality) Seal(plain []byte) ([]byte, error) {
+	in := m.in.Load()
+	if in == nil {
+		return nil, errors.New("not enrolled yet: no key to seal a request to")
+	}
+	return seal.Seal(in.enrolment.HubSealKey, seal.InfoRequest, plain)
+}
+
+// Begin makes a challenge (kiosk.Logins).
+func (m *municipality) Begin(n int) (kiosk.Challenge, error) {
+	in := m.in.Load()
+	if in == nil {
+		return kiosk.Challenge{}, kiosk.ErrOffline
+	}
+	ch, encoded, err := in.logins.New(uint8(n)) //nolint:gosec // a branch has at most 200 kiosks
+	if err != nil {
+		return kiosk.Challenge{}, codeError(err)
+	}
+	return kiosk.Challenge{URL: crossdevice.URL(in.enrolment.PublicURL, encoded), Nonce: ch.NonceHex()}, nil
+}
+
+// Enter checks a typed code without any line.
+func (m *municipality) Enter(n int, code string) (left int, err error) {
+	in := m.in.Load()
+	if in == nil {
+		return 0, kiosk.ErrLoginDead
+	}
+	_, _, err = in.logins.Enter(uint8(n), code) //nolint:gosec // as above
+	var wrong *crossdevice.WrongError
+	if errors.As(err, &wrong) {
+		left = wrong.Left
+	}
+	return left, codeError(err)
+}
+
+// Open opens a sealed identity for the challenge whose code was right.
+func (m *municipality) Open(n int, nonce string, token []byte) (kiosk.Person, error) {
+	in := m.in.Load()
+	if in == nil {
+		return kiosk.Person{}, kiosk.ErrOffline
+	}
+	ch, ok := in.logins.Verified(uint8(n)) //nolint:gosec // as above
+	if !ok || ch.NonceHex() != nonce {
+		return kiosk.Person{}, errors.New("no verified challenge of that name")
+	}
+	t, err := crossdevice.OpenToken(token, ed25519.PublicKey(in.enrolment.HubTokenKey), in.id.TokenKey(), ch, m.now())
+	if err != nil {
+		return kiosk.Person{}, err
+	}
+	return kiosk.NewPerson(t.Name, t.FamilyName), nil
+}
+
+// Cancel ends a kiosk's challenge.
+func (m *municipality) Cancel(n int) {
+	if in := m.in.Load(); in != nil {
+		in.logins.Cancel(uint8(n)) //nolint:gosec // as above
+	}
+}
+
+func codeError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, crossdevice.ErrWrong):
+		return kiosk.ErrCodeWrong
+	case errors.Is(err, crossdevice.ErrLocked):
+		return kiosk.ErrLoginLocked
+	case errors.Is(err, crossdevice.ErrExpired):
+		return kiosk.ErrLoginExpired
+	case errors.Is(err, crossdevice.ErrDead), errors.Is(err, crossdevice.ErrNone):
+		return kiosk.ErrLoginDead
+	default:
+		return err
+	}
+}
+
+// loginKeys reads the keys of an enrolment.
+func loginKeys(e identity.Enrolment) (crossdevice.Keys, error) {
+	if len(e.KeyQR) != 32 || len(e.KeyCode) != 32 {
+		return crossdevice.Keys{}, fmt.Errorf("login keys of box %s: not 32 bytes", hex.EncodeToString([]byte{byte(e.Box)}))
+	}
+	return crossdevice.Keys{QR: e.KeyQR, Code: e.KeyCode}, nil
+}

@@ -1,0 +1,31 @@
+package printing
+
+import (
+	"cmp"
+	"net/url"
+	"slices"
+	"strings"
+
+	"sportello.example/appliance/dnssd"
+)
+
+// URIs returns where an approved printer announces itself, ipps first. A printer that was approved with keys, or over
+// ipps, is never spoken to in the clear. An announcement is anybody's: only the first few addresses count, and who
+// answers there has still to prove which printer it is.
+func URIs(a Approved, services []dnssd.Service) []string {
+	secure := len(a.Pins) > 0 || strings.HasPrefix(a.URI, "ipps:")
+	var uris []string
+	for _, s := range services {
+		scheme := map[string]string{"_ipp._tcp": "ipp", "_ipps._tcp": "ipps"}[s.Type]
+		if scheme == "" || secure && scheme != "ipps" || normal(s.TXT["uuid"]) != normal(a.UUID) {
+			continue
+		}
+		for _, addr := range s.Addrs {
+			if len(uris) < maxAddresses {
+				uris = append(uris, (&url.URL{Scheme: scheme, Host: hostPort(addr, s.Port), Path: "/" + strings.TrimPrefix(s.TXT["rp"], "/")}).String())
+			}
+		}
+	}
+	slices.SortFunc(uris, func(a, b string) int { return -cmp.Compare(a, b) }) // ipps sorts behind ipp
+	return uris
+}
