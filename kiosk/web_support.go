@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"sportello.example/kiosk/paper"
+	"sportello.example/sync/citizen"
 )
 
 // LineUp says whether the municipality could be reached just now.
@@ -21,7 +22,7 @@ type FieldKind string
 const (
 	FieldText     FieldKind = "text"
 	FieldDate     FieldKind = "date"     // dd/mm/yyyy, not in the future
-	FieldCode     FieldKind = "code"     // a fiscal code, by its shape only
+	FieldCode     FieldKind = "code"     // a fiscal code
 	FieldChoice   FieldKind = "choice"   // one of Options
 	FieldProvince FieldKind = "province" // two letters, or a country
 )
@@ -125,7 +126,7 @@ func (f Field) check(v string, now time.Time) string {
 			return "future"
 		}
 	case FieldCode:
-		if !fiscalCodeShape(v) {
+		if _, err := citizen.ParseFiscalCode(v); err != nil {
 			return "code"
 		}
 	case FieldChoice:
@@ -134,28 +135,6 @@ func (f Field) check(v string, now time.Time) string {
 		}
 	}
 	return ""
-}
-
-// fiscalCodeShape says whether v looks like a codice fiscale; whose it is, and whether it exists, nobody here can know.
-func fiscalCodeShape(v string) bool {
-	const shape = "AAAAAA00A00A000A"
-	if len(v) != len(shape) {
-		return false
-	}
-	for i := range len(v) {
-		letter := v[i] >= 'A' && v[i] <= 'Z'
-		switch shape[i] {
-		case 'A':
-			if !letter {
-				return false
-			}
-		default: // a digit, or the letter that stands for it when two people would have the same code
-			if (v[i] < '0' || v[i] > '9') && !strings.ContainsRune("LMNPQRSTUV", rune(v[i])) {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // FillPage answers one page of the typed form with what was typed. A *FormError says what is wrong; the form then
