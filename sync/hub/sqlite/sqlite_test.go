@@ -1,0 +1,634 @@
+package sqlite_test
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"sportello.example/provisioning/enroll"
+	"sportello.example/provisioning/throttle"
+	"sportello.example/sync/event"
+	"sportello.example/sync/hub/fleet"
+	"sportello.example/sync/hub/pickup"
+	"sportello.example/sync/hub/sqlite"
+	"sportello.example/sync/hub/stats"
+	"sportello.example/sync/outbox"
+	"sportello.example/sync/seal"
+	"sportello.example/sync/sqldb"
+	"sportello.example/sync/wire"
+)
+
+// hub is the hub's records on a real file.
+type hub struct {
+	now    time.Time
+	store  *sqlite.Store
+	fleet  *fleet.Fleet
+	ingest *stats.Ingest
+	report *stats.Reports
+	pickup *pickup.Desk
+}
+
+func (h *hub) clock() time.Time { return h.now }
+
+func open(t testing.TB) *hub {
+	t.Helper()
+	h := &hub{now: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)}
+	var err error
+	if h.store, err = sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "hub.db")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	key, err := seal.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rome, err := time.LoadLocation("Europe/Rome")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.fleet = fleet.New(h.store, h.clock)
+	h.ingest = &stats.Ingest{Store: h.store, Key: key, Now: h.clock, Log: slog.New(slog.DiscardHandler)}
+	h.report = &stats.Reports{Counter: h.store, Boxes: h.fleet, Now: h.clock, Place: rome}
+	h.pickup = &pickup.Desk{Store: h.store, Now: h.clock, Wrong: &throttle.Failures{Now: h.clock, Max: 5, Window: time.Minute}}
+	return h
+}
+
+// add prepares and enrols a box.
+func (h *hub) add(t testing.TB, branch string) uint32 {
+	t.Helper()
+	b, token, err := h.fleet.Add(t.Context(), branch, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.fleet.Use(t.Context(), enroll.HashToken(token), enroll.Key{ID: fmt.Sprint("key of ", b.Number), TokenKey: make([]byte, 32)}); err != nil {
+		t.Fatal(err)
+	}
+	return b.Number
+}
+
+// deliver sends events over the wire format and returns the hub's answer.
+func (h *hub) deliver(t testing.TB, box uint32, epoch string, evs ...event.Event) (wire.Ack, error) {
+	t.Helper()
+	text, err := json.Marshal(wire.Batch{Version: wire.Version, Epoch: epoch, Events: evs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := stats.DecodeBatch(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h.ingest.Deliver(t.Context(), box, b)
+}
+
+func events(from, to uint64) (evs []event.Event) {
+	for seq := from; seq <= to; seq++ {
+		evs = append(evs, event.Event{Seq: seq, Kind: event.SessionStarted, At: time.Date(2026, 11, 22, 8, 0, 0, 0, time.UTC), ClockOK: true, Session: fmt.Sprint("s", seq), Detail: event.Detail{Mode: "self"}})
+	}
+	return evs
+}
+
+func (h *hub) sessions(t testing.TB) int {
+	t.Helper()
+	s, err := h.report.Summary(t.Context(), 14)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Total.All().Sessions
+}
+
+func TestIngest(t *testing.T) {
+	h := open(t)
+	one, two := h.add(t, "Harar"), h.add(t, "Niguarda")
+	for _, tt := range []struct {
+		name     string
+		box      uint32
+		epoch    string
+		from, to uint64
+		ack      uint64
+		err      error
+		total    int
+	}{
+		{"the first batch", one, "e1", 1, 3, 3, nil, 3},
+		{"the same again", one, "e1", 1, 3, 3, nil, 3},
+		{"a part of it again", one, "e1", 2, 2, 3, nil, 3},
+		{"one that overlaps", one, "e1", 2, 5, 5, nil, 5},
+		{"one that leaves a gap", one, "e1", 7, 8, 5, stats.ErrGap, 5},
+		{"what was missing", one, "e1", 6, 8, 8, nil, 8},
+		{"another box begins at one", two, "e1", 1, 2, 2, nil, 10},
+		{"a new database begins at one", one, "e2", 1, 2, 2, nil, 12},
+		{"a new database that does not", one, "e3", 2, 3, 0, stats.ErrGap, 12},
+		{"the old database still counts", one, "e1", 9, 9, 9, nil, 13},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ack, err := h.deliver(t, tt.box, tt.epoch, events(tt.from, tt.to)...)
+			if !errors.Is(err, tt.err) || tt.err == nil && err != nil || ack != (wire.Ack{Epoch: tt.epoch, Seq: tt.ack}) {
+				t.Errorf("got %+v, %v, want %d, %v", ack, err, tt.ack, tt.err)
+			}
+			if n := h.sessions(t); n != tt.total {
+				t.Errorf("%d sessions counted, want %d", n, tt.total)
+			}
+		})
+	}
+	t.Run("a box that is not there stores nothing", func(t *testing.T) {
+		if ack, err := h.deliver(t, 99, "e1", events(1, 1)...); err == nil || ack.Seq != 0 {
+			t.Errorf("got %+v, %v", ack, err)
+		}
+	})
+	t.Run("many at once count once", func(t *testing.T) {
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for from := uint64(1); from < 40; from += 10 {
+					if _, err := h.deliver(t, two, "race", events(from, from+9)...); err != nil && !errors.Is(err, stats.ErrGap) {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if ack, err := h.deliver(t, two, "race", events(1, 40)...); err != nil || ack.Seq != 40 {
+			t.Errorf("got %+v, %v", ack, err)
+		}
+		if n := h.sessions(t); n != 13+40 {
+			t.Errorf("%d sessions, want 53", n)
+		}
+	})
+}
+
+func TestEventsFromTheFuture(t *testing.T) {
+	h := open(t)
+	box := h.add(t, "Harar")
+	b, err := stats.DecodeBatch([]byte(`{"version":7,"epoch":"e","new":1,"events":[
+		{"seq":1,"at":"2026-11-22T08:00:00Z","clock_ok":true,"kind":"session.started","session":"s","detail":{"mode":"self","mood":"good"}},
+		{"seq":2,"at":"2026-11-22T08:00:00Z","clock_ok":true,"kind":"coffee.served"},
+		{"seq":3,"at":"yesterday","kind":{"name":"x"}},
+		{"seq":4,"detail":[` + strings.Repeat("[", 3000) + strings.Repeat("]", 3000) + `]},
+		{"seq":5,"at":"2026-11-22T08:01:00Z","clock_ok":true,"kind":"print.done","session":"s","detail":{"pages":2}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ack, err := h.ingest.Deliver(t.Context(), box, b); err != nil || ack.Seq != 5 {
+		t.Fatalf("got %+v, %v, want all stored", ack, err)
+	}
+	s, err := h.report.Summary(t.Context(), 14)
+	if err != nil || s.Total.Self != (stats.Figures{Sessions: 1, Papers: 2}) {
+		t.Errorf("got %+v, %v", s.Total, err)
+	}
+}
+
+func TestDecodeBatch(t *testing.T) {
+	for _, text := range []string{
+		``, `null`, `[]`, `<html>`, `{}`, `{"version":1,"epoch":"","events":[{"seq":1}]}`, `{"version":1,"epoch":"e","events":[]}`,
+		`{"version":0,"epoch":"e","events":[{"seq":1}]}`, `{"version":1,"epoch":"e","events":[{}]}`, `{"version":1,"epoch":"e","events":[{"seq":-1}]}`,
+		`{"version":1,"epoch":"e","events":[{"seq":"1"}]}`, `{"version":1,"epoch":"e","events":[1]}`, `{"version":1,"epoch":"e","events":[null]}`,
+		`{"version":1,"epoch":"e","events":[{"seq":1},{"seq":3}]}`, `{"version":1,"epoch":"e","events":[{"seq":2},{"seq":1}]}`,
+		`{"version":1,"epoch":"e","events":[{"seq":1},{"seq":1}]}`, `{"version":1,"epoch":"e","events":[{"seq":18446744073709551615}]}`,
+		`{"version":1,"epoch":"` + strings.Repeat("e", 65) + `","events":[{"seq":1}]}`,
+		`{"version":1,"epoch":"e","events":[` + strings.Repeat(`{"seq":1},`, 2000) + `{"seq":1}]}`,
+	} {
+		if b, err := stats.DecodeBatch([]byte(text)); !errors.Is(err, stats.ErrMalformed) {
+			t.Errorf("%.80s: got %d rows, %v", text, len(b.Rows), err)
+		}
+	}
+}
+
+func FuzzDeliver(f *testing.F) {
+	h := open(f)
+	box := h.add(f, "Harar")
+	f.Add([]byte(`{"version":1,"epoch":"e","events":[{"seq":1,"kind":"session.started"}]}`))
+	f.Add([]byte(`{"version":1,"epoch":"e","events":[{"seq":1,"kind":"request.left","sealed":"AAAA"},{"seq":2,"at":"9999-12-31T23:59:59.999999999-23:59"}]}`))
+	f.Add([]byte(`{"version":1,"epoch":"\u0000","events":[{"seq":1,"session":"\ud800"}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		b, err := stats.DecodeBatch(text)
+		if err != nil {
+			return
+		}
+		last := b.Rows[len(b.Rows)-1].Seq
+		ack, err := h.ingest.Deliver(t.Context(), box, b)
+		if err == nil && ack.Seq < last || err != nil && !errors.Is(err, stats.ErrGap) {
+			t.Errorf("%q: %+v, %v", text, ack, err)
+		}
+		if _, err := h.report.Summary(t.Context(), 14); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	})
+}
+
+func TestReport(t *testing.T) {
+	h := open(t)
+	harar, niguarda, spare := h.add(t, "Harar"), h.add(t, "Niguarda"), h.add(t, "Niguarda")
+	at := func(text string) time.Time {
+		v, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	started := func(seq uint64, when, session, mode string, clockOK bool) event.Event {
+		return event.Event{Seq: seq, At: at(when), ClockOK: clockOK, Kind: event.SessionStarted, Session: session, Detail: event.Detail{Mode: mode}}
+	}
+	printed := func(seq uint64, when, session string, pages int) event.Event {
+		return event.Event{Seq: seq, At: at(when), ClockOK: true, Kind: event.PrintDone, Session: session, Detail: event.Detail{Pages: pages}}
+	}
+	for _, d := range []struct {
+		box uint32
+		evs []event.Event
+	}{
+		{harar, []event.Event{
+			started(1, "2026-11-20T22:59:59Z", "a", "self", true), // 20 November in Rome
+			printed(2, "2026-11-20T23:00:00Z", "a", 1),            // 21 November
+			started(3, "2026-11-21T10:00:00Z", "b", "assisted", true),
+			printed(4, "2026-11-21T10:05:00Z", "b", 3),
+			started(5, "1970-01-01T00:00:10Z", "c", "self", false), // no clock: counted when it arrived
+			started(6, "2031-01-01T00:00:00Z", "d", "self", true),  // believes a wrong clock
+			{Seq: 7, At: at("2026-11-22T08:30:00Z"), ClockOK: true, Kind: event.LineUp},
+		}},
+		{niguarda, []event.Event{printed(1, "2026-11-22T08:00:00Z", "unknown", 1), started(2, "2026-10-01T08:00:00Z", "old", "self", true)}},
+	} {
+		if _, err := h.deliver(t, d.box, "e", d.evs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.fleet.Revoke(t.Context(), spare); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.fleet.Heard(t.Context(), harar, fleet.Report{Pending: 4}); err != nil {
+		t.Fatal(err)
+	}
+	h.now = h.now.Add(time.Minute)
+	if err := h.fleet.Heard(t.Context(), niguarda, fleet.Report{Pending: 0, Time: h.now.Add(-time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := h.report.Summary(t.Context(), 14)
+	if err != nil || len(s.Branches) != 2 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	text := func(d stats.Day) string {
+		return fmt.Sprintf("%s self %d/%d assisted %d/%d unknown %d/%d", d.Date, d.Self.Sessions, d.Self.Papers, d.Assisted.Sessions, d.Assisted.Papers, d.Unknown.Sessions, d.Unknown.Papers)
+	}
+	for i, want := range [][]string{
+		{"2026-11-22 self 2/0 assisted 0/0 unknown 0/0", "2026-11-21 self 0/1 assisted 1/3 unknown 0/0", "2026-11-20 self 1/0 assisted 0/0 unknown 0/0"},
+		{"2026-11-22 self 0/0 assisted 0/0 unknown 0/1"},
+	} {
+		var got []string
+		for _, d := range s.Branches[i].Days {
+			got = append(got, text(d))
+		}
+		if strings.Join(got, "\n") != strings.Join(want, "\n") {
+			t.Errorf("%s: got %q, want %q", s.Branches[i].Name, got, want)
+		}
+	}
+	if all := s.Total.All(); all != (stats.Figures{Sessions: 4, Papers: 5}) {
+		t.Errorf("total %+v", all)
+	}
+	// Harar has four events to deliver, so only what has come is sure. Niguarda has none.
+	for i, want := range []string{"2026-11-22T09:00:00Z", "2026-11-22T09:01:00Z"} {
+		if got := s.Branches[i].DataUpTo; !got.Equal(at(want)) {
+			t.Errorf("%s: data up to %v, want %s", s.Branches[i].Name, got, want)
+		}
+	}
+	if n := s.Branches[1]; len(n.Boxes) != 2 || !n.Boxes[1].Revoked || n.Boxes[0].Pending != 0 || n.Boxes[1].Pending != -1 {
+		t.Errorf("boxes of Niguarda: %+v", n.Boxes)
+	}
+	if b, err := h.fleet.Box(t.Context(), niguarda); err != nil || b.Drift != -time.Hour {
+		t.Errorf("drift %v, %v", b.Drift, err)
+	}
+}
+
+func TestRequests(t *testing.T) {
+	h := open(t)
+	harar, niguarda := h.add(t, "Harar"), h.add(t, "Niguarda")
+	left := func(code string, certificates ...string) event.Event {
+		t.Helper()
+		plain, err := json.Marshal(wire.Request{Code: code, Certificates: certificates, Recipient: "private"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed, err := seal.Seal(h.ingest.Key.Public(), seal.InfoRequest, plain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return event.Event{Kind: event.RequestLeft, Sealed: sealed, At: h.now, ClockOK: true}
+	}
+	seq := func(evs ...event.Event) []event.Event {
+		for i := range evs {
+			evs[i].Seq = uint64(i + 1)
+		}
+		return evs
+	}
+	other, err := seal.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := seal.Seal(other.Public(), seal.InfoRequest, []byte("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	evs := seq(left("234567", "residenza"), left("CFGHJM", "nascita"), event.Event{Kind: event.RequestLeft, Sealed: foreign}, left("AEIOU!"))
+	if ack, err := h.deliver(t, harar, "e", evs...); err != nil || ack.Seq != 4 {
+		t.Fatalf("%+v, %v, want all stored, also what cannot be opened", ack, err)
+	}
+	if _, err := h.deliver(t, niguarda, "e", seq(left("234567", "stato-di-famiglia"))...); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		box  uint32
+		code string
+		wait time.Duration
+		want string // certificate
+		err  error
+	}{
+		{"what was left here comes first", niguarda, "234567", 0, "stato-di-famiglia", nil},
+		{"again, the answer was lost", niguarda, "23 45 67", time.Minute, "stato-di-famiglia", nil},
+		{"at another branch", harar, "cfghjm", 0, "nascita", nil},
+		{"collected at another branch", niguarda, "CFGHJM", 0, "", pickup.ErrNone},
+		{"delivered again it stays collected", harar, "234567", 0, "residenza", nil},
+		{"too late to ask again", harar, "CFGHJM", 16 * time.Minute, "", pickup.ErrNone},
+		{"a code nobody has", harar, "XXXXXX", 0, "", pickup.ErrNone},
+		{"no code", harar, "", 0, "", pickup.ErrNone},
+		{"letters there are not", harar, "AEIOU!", 0, "", pickup.ErrNone},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h.now = h.now.Add(tt.wait)
+			r, err := h.pickup.Collect(t.Context(), tt.box, tt.code)
+			if !errors.Is(err, tt.err) || tt.err == nil && (err != nil || r.Certificates[0] != tt.want) {
+				t.Errorf("got %+v, %v, want %s, %v", r, err, tt.want, tt.err)
+			}
+			if _, err := h.deliver(t, harar, "e", evs...); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("wrong codes are counted by box", func(t *testing.T) {
+		h.now = h.now.Add(time.Hour)
+		var err error
+		for range 6 {
+			_, err = h.pickup.Collect(t.Context(), harar, "XXXXXX")
+		}
+		if !errors.Is(err, pickup.ErrTooMany) {
+			t.Errorf("sixth wrong code: %v", err)
+		}
+		if _, err := h.pickup.Collect(t.Context(), niguarda, "XXXXXX"); !errors.Is(err, pickup.ErrNone) {
+			t.Errorf("another box: %v", err)
+		}
+	})
+	t.Run("after a month it is gone", func(t *testing.T) {
+		if _, err := h.deliver(t, harar, "e2", seq(left("333333", "x"))...); err != nil {
+			t.Fatal(err)
+		}
+		h.now = h.now.Add(pickup.Keep + time.Hour)
+		if _, err := h.pickup.Collect(t.Context(), harar, "333333"); !errors.Is(err, pickup.ErrNone) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestFleet(t *testing.T) {
+	h := open(t)
+	ctx := t.Context()
+	for _, tt := range []struct {
+		branch string
+		kiosks int
+	}{{"", 1}, {"  ", 1}, {strings.Repeat("x", 101), 1}, {"a\nb", 1}, {"\xff", 1}, {"Harar", 0}, {"Harar", 100}} {
+		if b, _, err := h.fleet.Add(ctx, tt.branch, tt.kiosks); !errors.Is(err, fleet.ErrBranch) {
+			t.Errorf("%q with %d kiosks: %+v, %v", tt.branch, tt.kiosks, b, err)
+		}
+	}
+	b, token, err := h.fleet.Add(ctx, " Biblioteca Harar ", 2)
+	if err != nil || b.Number != 1 || b.Branch != "Biblioteca Harar" {
+		t.Fatalf("%+v, %v", b, err)
+	}
+	key := func(id string) enroll.Key { return enroll.Key{ID: id, TokenKey: []byte(id)} }
+	use := func(token, id string) error {
+		_, err := h.fleet.Use(ctx, enroll.HashToken(token), key(id))
+		return err
+	}
+	admit := func(id string) error {
+		_, err := h.fleet.Admit(ctx, 1, id)
+		return err
+	}
+	step := func(name string, got, want error) {
+		t.Helper()
+		if !errors.Is(got, want) || want == nil && got != nil {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+	}
+	step("not enrolled yet", admit("A"), enroll.ErrRevoked)
+	step("not enrolled yet, and no key", admit("x"), enroll.ErrRevoked)
+	step("wrong token", use("WRONG", "A"), enroll.ErrToken)
+	step("token", use(token, "A"), nil)
+	step("token again", use(token, "A"), nil)
+	step("token by another box", use(token, "B"), enroll.ErrToken)
+	step("welcome", admit("A"), nil)
+	step("not with another key", admit("B"), enroll.ErrRevoked)
+
+	second, err := h.fleet.Token(ctx, 1)
+	step("second token", err, nil)
+	step("hardware replaced", use(second, "B"), nil)
+	step("the old one is out", admit("A"), enroll.ErrRevoked)
+	step("and does not get back in", use(token, "A"), enroll.ErrToken)
+
+	third, err := h.fleet.Token(ctx, 1)
+	step("third token", err, nil)
+	h.now = h.now.Add(fleet.TokenLife + time.Hour)
+	step("expired token", use(third, "C"), enroll.ErrToken)
+	step("a used token does not expire for who used it", use(second, "B"), nil)
+
+	step("revoke", h.fleet.Revoke(ctx, 1), nil)
+	step("revoke again", h.fleet.Revoke(ctx, 1), nil)
+	step("revoked", admit("B"), enroll.ErrRevoked)
+	step("revoked box with its token", use(second, "B"), enroll.ErrRevoked)
+	_, err = h.fleet.Token(ctx, 1)
+	step("token for a revoked box", err, enroll.ErrRevoked)
+	step("revoke nobody", h.fleet.Revoke(ctx, 9), fleet.ErrUnknown)
+	_, err = h.fleet.Token(ctx, 9)
+	step("token for nobody", err, fleet.ErrUnknown)
+	_, err = h.fleet.Box(ctx, 9)
+	step("nobody", err, fleet.ErrUnknown)
+	_, err = h.fleet.Renew(ctx, 9, "A")
+	step("renew nobody", err, enroll.ErrRevoked)
+}
+
+func TestContact(t *testing.T) {
+	h := open(t)
+	n := h.add(t, "Harar")
+	for i, tt := range []struct {
+		after   time.Duration
+		pending int
+		want    int
+	}{{0, 5, 5}, {5 * time.Second, 3, 3}, {5 * time.Second, fleet.PendingUnknown, 3}, {2 * time.Minute, 0, 0}, {time.Second, 9, 9}} {
+		h.now = h.now.Add(tt.after)
+		if err := h.fleet.Heard(t.Context(), n, fleet.Report{Pending: tt.pending}); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := h.fleet.Box(t.Context(), n); err != nil || !b.Contact.Equal(h.now) || b.Pending != tt.want {
+			t.Errorf("%d: got %+v, %v", i, b, err)
+		}
+	}
+	t.Run("another process sees it within a minute", func(t *testing.T) {
+		b, err := fleet.New(h.store, h.clock).Box(t.Context(), n)
+		if err != nil || h.now.Sub(b.Contact) > time.Minute || b.Pending != 0 {
+			t.Errorf("got %+v, %v", b, err)
+		}
+	})
+}
+
+// boxQueue is the box's side of a drain: a table of events in a file of its own.
+type boxQueue struct{ db *sql.DB }
+
+func (boxQueue) Epoch(context.Context) (string, error) { return "bench", nil }
+
+func (q boxQueue) Pending(ctx context.Context, n int) ([]event.Event, error) {
+	rows, err := q.db.QueryContext(ctx, `SELECT seq, body FROM event ORDER BY seq LIMIT ?`, n)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var evs []event.Event
+	for rows.Next() {
+		var seq uint64
+		var body []byte
+		var e event.Event
+		if err := rows.Scan(&seq, &body); err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(body, &e); err != nil {
+			return nil, err
+		}
+		e.Seq = seq
+		evs = append(evs, e)
+	}
+	return evs, rows.Err()
+}
+
+func (q boxQueue) Acked(ctx context.Context, seq uint64) error {
+	_, err := q.db.ExecContext(ctx, `DELETE FROM event WHERE seq <= ?`, seq)
+	return err
+}
+
+// inProcess is a line without a network: what is left is JSON, both databases, and the relay.
+type inProcess struct {
+	h   *hub
+	box uint32
+	end func(seq uint64)
+}
+
+func (l inProcess) Deliver(ctx context.Context, b wire.Batch) (wire.Ack, error) {
+	text, err := json.Marshal(b)
+	if err != nil {
+		return wire.Ack{}, err
+	}
+	d, err := stats.DecodeBatch(text)
+	if err != nil {
+		return wire.Ack{}, err
+	}
+	ack, err := l.h.ingest.Deliver(ctx, l.box, d)
+	l.end(ack.Seq)
+	return ack, err
+}
+
+const table = `CREATE TABLE event (seq INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL) STRICT`
+
+func rawDB(b *testing.B) *sql.DB {
+	b.Helper()
+	db, err := sqldb.Open(b.Context(), filepath.Join(b.TempDir(), "raw.db"), fstest.MapFS{"1.sql": &fstest.MapFile{Data: []byte(table)}}, sqldb.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// raw inserts n events in transactions of 500, with nothing else: what the disk and SQLite can do.
+func raw(b *testing.B, db *sql.DB, n int) {
+	b.Helper()
+	e := events(1, 1)[0]
+	e.Session = rand.Text()
+	body, err := json.Marshal(e)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for n > 0 {
+		tx, err := db.BeginTx(b.Context(), nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for range min(n, 500) {
+			if _, err := tx.ExecContext(b.Context(), `INSERT INTO event (body) VALUES (?)`, string(body)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		n -= min(n, 500)
+		if err := tx.Commit(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkEvents measures what one event costs: as a bare INSERT, through the hub's ingest, and from the box's queue
+// through the relay into the hub. One iteration is 10,000 events.
+func BenchmarkEvents(b *testing.B) {
+	const n = 10_000
+	rate := func(b *testing.B) { b.ReportMetric(n*float64(b.N)/b.Elapsed().Seconds(), "events/s") }
+	b.Run("raw INSERT", func(b *testing.B) {
+		db := rawDB(b)
+		for b.Loop() {
+			raw(b, db, n)
+		}
+		rate(b)
+	})
+	b.Run("ingest", func(b *testing.B) {
+		h := open(b)
+		box := h.add(b, "Harar")
+		for i := 0; b.Loop(); i++ {
+			for from := uint64(1); from < n; from += 500 {
+				if _, err := h.deliver(b, box, fmt.Sprint("e", i), events(from, from+499)...); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+		rate(b)
+	})
+	b.Run("drain", func(b *testing.B) {
+		h := open(b)
+		box := h.add(b, "Harar")
+		db := rawDB(b)
+		want := uint64(0)
+		for b.Loop() {
+			b.StopTimer()
+			raw(b, db, n)
+			want += n
+			ctx, cancel := context.WithCancel(b.Context())
+			r := outbox.New(boxQueue{db}, inProcess{h, box, func(seq uint64) {
+				if seq == want {
+					cancel()
+				}
+			}}, outbox.Options{})
+			b.StartTimer()
+			if err := r.Run(ctx); err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			if _, err := db.ExecContext(b.Context(), `DELETE FROM event`); err != nil { // the last ack came with the end
+				b.Fatal(err)
+			}
+			b.StartTimer()
+		}
+		rate(b)
+	})
+}
