@@ -1,0 +1,66 @@
+package server
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"sportello.example/provisioning/durable"
+	"sportello.example/sync/seal"
+)
+
+// keys are the hub's own, made at its first start and kept in files of 64 hexadecimal digits.
+type keys struct {
+	master []byte             // the login keys of all boxes are derived from it
+	token  ed25519.PrivateKey // signs identity tokens
+	seal   seal.PrivateKey    // opens what boxes seal
+}
+
+func loadKeys(dir string) (k keys, err error) {
+	if err := durable.Dir(dir); err != nil {
+		return keys{}, fmt.Errorf("keys: %w", err)
+	}
+	if k.master, err = secret(filepath.Join(dir, "master.key")); err != nil {
+		return keys{}, err
+	}
+	seed, err := secret(filepath.Join(dir, "token.key"))
+	if err != nil {
+		return keys{}, err
+	}
+	k.token = ed25519.NewKeyFromSeed(seed)
+	b, err := secret(filepath.Join(dir, "seal.key"))
+	if err != nil {
+		return keys{}, err
+	}
+	k.seal, err = seal.ParseKey(b) // any 32 bytes are an X25519 key
+	return k, err
+}
+
+// secret reads 32 bytes from a file, which it makes with random ones when there is none.
+func secret(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		b := make([]byte, 32)
+		_, _ = rand.Read(b) // never fails
+		if err := durable.Create(path, []byte(hex.EncodeToString(b)+"\n")); err == nil {
+			return b, nil
+		} else if !errors.Is(err, fs.ErrExist) {
+			return nil, fmt.Errorf("keys: %w", err)
+		}
+		text, err = os.ReadFile(path) // another process was faster
+	}
+	if err != nil {
+		return nil, fmt.Errorf("keys: %w", err)
+	}
+	b, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil || len(b) != 32 {
+		return nil, fmt.Errorf("keys: %s does not hold 64 hexadecimal digits", path) // the cause might quote them
+	}
+	return b, nil
+}
