@@ -65,31 +65,31 @@ func (e *StatusError) Text(lang string) string {
 // statusTexts are our words for the anomalies that a citizen can do something about.
 var statusTexts = map[int][2]string{
 	19: {
-		"Accesso non riuscito: le credenziali inserite non sono corrette. Riprovi più tardi o chieda aiuto al Suo gestore SPID.",
+		"Accesso non riuscito: le credenziali inserite non sono corrette. Riprova più tardi o chiedi aiuto al tuo gestore SPID.",
 		"Login failed: the credentials entered are not correct. Try again later or ask your SPID provider for help.",
 	},
 	20: {
-		"Per questo servizio serve SPID di livello 2 (con app o codice temporaneo). Può attivarlo presso il Suo gestore SPID.",
+		"Per questo servizio serve SPID di livello 2 (con app o codice temporaneo). Attivalo dal tuo gestore SPID.",
 		"This service needs SPID level 2 (with an app or a temporary code). You can activate it with your SPID provider.",
 	},
 	21: {
-		"È passato troppo tempo. Torni alla postazione e ricominci: ha alcuni minuti.",
+		"È passato troppo tempo. Torna alla postazione e ricomincia: hai alcuni minuti.",
 		"Too much time has passed. Go back to the kiosk and start again: you have a few minutes.",
 	},
 	22: {
-		"Non ha dato il consenso all'invio dei dati: senza consenso non possiamo riconoscerLa.",
+		"Non hai dato il consenso all'invio dei dati: senza consenso non possiamo riconoscerti.",
 		"You did not agree to sending your data: without it we cannot recognise you.",
 	},
 	23: {
-		"La Sua identità SPID è sospesa, revocata o bloccata. Contatti il Suo gestore SPID.",
+		"La tua identità SPID è sospesa, revocata o bloccata. Contatta il tuo gestore SPID.",
 		"Your SPID identity is suspended, revoked or blocked. Contact your SPID provider.",
 	},
 	25: {
-		"Ha annullato l'accesso. Può ricominciare quando vuole.",
+		"Hai annullato l'accesso. Puoi ricominciare quando vuoi.",
 		"You cancelled the login. You can start again whenever you like.",
 	},
 	30: {
-		"Usi la Sua identità SPID personale, non quella professionale o aziendale.",
+		"Usa la tua identità SPID personale, non quella professionale o aziendale.",
 		"Use your personal SPID identity, not the professional or business one.",
 	},
 }

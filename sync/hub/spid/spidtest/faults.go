@@ -103,9 +103,9 @@ func signatureFaults() []Fault {
 		{"assertion-only", "only the Assertion signed", true, func(d *draft) { d.signs.response = false }},
 		{"2", "nothing signed", false, func(d *draft) { d.signs.assertion, d.signs.response = false, false }},
 		{"3", "only the Response signed", false, func(d *draft) { d.signs.assertion = false }},
-		{"4", "signed with another key", false, func(d *draft) { d.by.key = d.p.other.key }},
-		{"5", "signed with another key, its certificate enclosed", false, func(d *draft) { d.by = d.p.other }},
-		{"100", "only the Assertion signed, with another key", false, func(d *draft) { d.by, d.signs.response = d.p.other, false }},
+		{"4", "signed with another key", false, func(d *draft) { d.by.key = d.stranger().key }},
+		{"5", "signed with another key, its certificate enclosed", false, func(d *draft) { d.by = d.stranger() }},
+		{"100", "only the Assertion signed, with another key", false, func(d *draft) { d.by, d.signs.response = d.stranger(), false }},
 		{"112", "the IdP's signed metadata first, the Assertion unsigned", false, func(d *draft) {
 			d.signs.assertion, d.signs.response = false, false
 			d.then = append(d.then, withMetadata)

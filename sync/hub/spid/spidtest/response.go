@@ -24,6 +24,17 @@ type draft struct {
 	by    signer
 	then  []func(*draft) // after signing
 	text  func(string) string
+	err   error
+}
+
+// stranger returns the key of somebody else.
+func (d *draft) stranger() signer {
+	s, err := d.p.other()
+	if err != nil {
+		d.err = err
+		return d.by
+	}
+	return s
 }
 
 // success returns the base64 of a Response that says that c logged in.
@@ -96,6 +107,9 @@ func (d *draft) parse(s string) error {
 
 // finish signs the draft and returns it in base64.
 func (d *draft) finish() (string, error) {
+	if d.err != nil {
+		return "", d.err
+	}
 	if a := d.at("Assertion"); a != nil && d.signs.assertion {
 		if err := d.sign(a); err != nil {
 			return "", err

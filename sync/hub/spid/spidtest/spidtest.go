@@ -54,7 +54,7 @@ type IdP struct {
 	ln    net.Listener
 	url   string
 	good  signer
-	other signer // a key that is in nobody's metadata
+	other func() (signer, error) // a key that is in nobody's metadata, made when a fault needs it
 
 	mu       sync.Mutex
 	sp       *serviceProvider
@@ -94,10 +94,9 @@ func New(cfg Config) (*IdP, error) {
 		return nil, fmt.Errorf("spidtest: %s is not a loopback address: a test identity provider serves this machine only", cfg.Addr)
 	}
 	p := &IdP{cfg: cfg, spURL: cfg.SPMetadata, sessions: make(map[string]*session)}
-	for _, s := range []*signer{&p.good, &p.other} {
-		if *s, err = newSigner(cfg); err != nil {
-			return nil, fmt.Errorf("spidtest: %w", err)
-		}
+	p.other = sync.OnceValues(func() (signer, error) { return newSigner(cfg) })
+	if p.good, err = newSigner(cfg); err != nil {
+		return nil, fmt.Errorf("spidtest: %w", err)
 	}
 	if p.ln, err = new(net.ListenConfig).Listen(context.Background(), "tcp", cfg.Addr); err != nil {
 		return nil, fmt.Errorf("spidtest: %w", err)
