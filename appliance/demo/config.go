@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"sportello.example/appliance/box"
+	"sportello.example/sync/hub/server"
+)
+
+// The branch of the demo.
+const (
+	branchName = "Biblioteca Valvassori Peroni"
+	kiosks     = 2
+)
+
+// writeConfig writes a configuration file.
+func writeConfig(path string, v any) error {
+	b, err := toml.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("configuration %s: %w", path, err)
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	return nil
+}
+
+// writeHubConfig writes the hub's configuration. The identity provider's metadata go into a file, as they come from the
+// register of SPID's providers.
+func (s *stage) writeHubConfig(ctx context.Context) error {
+	metadata, err := s.idpPage.get(ctx, "/metadata", nil)
+	if err != nil {
+		return fmt.Errorf("identity provider: %w", err)
+	}
+	idp := filepath.Join(s.dir, "idp.xml")
+	if err := os.WriteFile(idp, metadata, 0o600); err != nil {
+		return fmt.Errorf("identity provider: %w", err)
+	}
+	return writeConfig(filepath.Join(s.dir, "hub.toml"), server.Config{
+		PublicAddress: s.addr.hub, PublicURL: "http://" + s.addr.hub, BoxAddress: s.addr.hubBox, Data: filepath.Join(s.dir, "hub"),
+		BehindProxy:  !loopback(hostOf(s.addr.hub)), // with -lan: invented citizens may log in without encryption
+		Municipality: "Comune di Milano (dimostrazione)", ANPRURL: "http://" + s.addr.registry,
+		SPID: server.SPID{IdPMetadata: []string{idp}},
+	})
+}
+
+// enrol has the hub make a one-time token for the box, as an administrator would, and writes the box's configuration.
+// A box that is a member already keeps its configuration's token, which is of no use to anybody any more.
+func (s *stage) enrol(ctx context.Context) error {
+	path := filepath.Join(s.dir, "box.toml")
+	ca := filepath.Join(s.dir, "hub-ca.pem")
+	var token string
+	switch old, err := box.LoadConfig(path); {
+	case err == nil:
+		token = old.Token
+	default:
+		made, err := s.addBox(ctx)
+		if err != nil {
+			return err
+		}
+		token = made.Token
+		pem, err := os.ReadFile(made.CA)
+		if err != nil {
+			return fmt.Errorf("the hub's certificate authority: %w", err)
+		}
+		if err := os.WriteFile(ca, pem, 0o600); err != nil {
+			return fmt.Errorf("the hub's certificate authority: %w", err)
+		}
+	}
+	return writeConfig(path, map[string]any{
+		"listen": s.addr.box, "data": filepath.Join(s.dir, "box"), "hub": "https://" + s.line.addr, "hub_ca": ca, "token": token,
+		"branch": branchName, "kiosks": kiosks,
+		"printer":   []map[string]any{{"uuid": printerUUID}}, // its address is what it announces
+		"discovery": map[string]any{"interfaces": s.interfaces()},
+		"intervals": map[string]any{"ping": "1s", "probe": "1s"},
+	})
+}
+
+// newBox is what "hub box add --json" says.
+type newBox struct {
+	Token string `json:"token"`
+	CA    string `json:"ca"` // path of the file
+}
+
+// addBox runs "hub box add".
+func (s *stage) addBox(ctx context.Context) (newBox, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.self, "hub", "box", "add", "--json", "--config", filepath.Join(s.dir, "hub.toml"),
+		"--branch", branchName, "--kiosks", itoa(kiosks))
+	cmd.Env = s.hub.env
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return newBox{}, fmt.Errorf("%w: hub box add: %w: %s", errPart, err, clip(strings.TrimSpace(stderr.String()), 300))
+	}
+	var made newBox
+	if err := json.Unmarshal(stdout.Bytes(), &made); err != nil {
+		return newBox{}, fmt.Errorf("%w: hub box add: %w", errPart, err)
+	}
+	return made, nil
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// figures are what -check measured on the way.
+type figures struct {
+	first        firstView
+	idle         int // resident memory of the box before anybody came, KiB
+	queue        int // events that waited while the line was cut
+	toProcessing []time.Duration
+	searched     int // files
+}
+
+// firstView is what a browser with an empty cache loads for one page.
+type firstView struct {
+	requests int
+	bytes    int // of bodies as they travel
+}
+
+// loads are the addresses in a style sheet.
+var loads = regexp.MustCompile(`url\(["']?([^"')]+)["']?\)`)
+
+// measureFirstView loads a page and everything it names, as a browser does that accepts gzip.
+func measureFirstView(ctx context.Context, address string) (firstView, error) {
+	var v firstView
+	base, err := url.Parse(address)
+	if err != nil {
+		return v, fmt.Errorf("first view: %w", err)
+	}
+	body, err := v.load(ctx, base)
+	if err != nil {
+		return v, err
+	}
+	page, err := readPage(body)
+	if err != nil {
+		return v, err
+	}
+	todo, done := page.assets, map[string]bool{}
+	for len(todo) > 0 {
+		u, err := base.Parse(todo[0])
+		todo = todo[1:]
+		if err != nil || done[u.String()] {
+			continue
+		}
+		done[u.String()] = true
+		b, err := v.load(ctx, u)
+		if err != nil {
+			return v, err
+		}
+		if strings.HasSuffix(u.Path, ".css") {
+			for _, m := range loads.FindAllSubmatch(b, -1) {
+				if w, err := u.Parse(string(m[1])); err == nil {
+					todo = append(todo, w.String())
+				}
+			}
+		}
+	}
+	return v, nil
+}
+
+func (v *firstView) load(ctx context.Context, u *url.URL) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", u.Path, err)
+	}
+	req.Header.Set("Accept-Encoding", "gzip") // said here, the transport leaves the body as it came
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", u.Path, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", u.Path, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%w: load %s: %s", errPage, u.Path, resp.Status)
+	}
+	v.requests++
+	v.bytes += len(b)
+	if resp.Header.Get("Content-Encoding") != "gzip" {
+		return b, nil
+	}
+	z, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, fmt.Errorf("unpack %s: %w", u.Path, err)
+	}
+	plain, err := io.ReadAll(io.LimitReader(z, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("unpack %s: %w", u.Path, err)
+	}
+	return plain, nil
+}
+
+// report prints what was measured.
+func (c *checker) report(_ context.Context, up *journey) {
+	f := c.figures
+	c.say("figures")
+	c.say("  first view             %.1f KiB in %d requests", float64(f.first.bytes)/1024, f.first.requests)
+	c.say("  whole flow, line up    %.2f s of waiting for the machine in %d requests", up.machine.Seconds(), up.asked)
+	if len(f.toProcessing) > 0 {
+		slices.Sort(f.toProcessing)
+		c.say("  “Stampa” → processing  %d ms at worst", f.toProcessing[len(f.toProcessing)-1].Milliseconds())
+	}
+	c.say("  events in the queue    %d while the line was cut", f.queue)
+	if f.idle > 0 {
+		c.say("  memory of the box      %.1f MiB idle, %.1f MiB after %d sessions (resident)", float64(f.idle)/1024, float64(c.boxRSS())/1024, c.visits)
+	}
+	c.say("  files searched         %d, nothing personal", f.searched)
+	c.say("all is well: %d visits in %.1f s", c.visits, time.Since(c.start).Seconds())
+}
+
+func tempDir() string { return os.TempDir() }
