@@ -30,16 +30,22 @@ func (r *Rasteriser) child(ctx context.Context, req request, lim Limits, pdf []b
 	}
 	tooFat := p.watch(lim.Memory)
 	ans, pages, readErr := readAnswer(p.out)
-	cancel() // whatever else it may be doing, its work is done: this kills it
-	fat := tooFat()
+	ended := errors.Is(readErr, io.EOF) || errors.Is(readErr, io.ErrUnexpectedEOF)
+	if !ended {
+		cancel() // whatever else it may be doing, it is not needed any more: this kills it
+	}
 	waitErr := p.cmd.Wait()
+	late := errors.Is(context.Cause(ctx), ErrLimits)
+	fat := tooFat()
 	switch {
 	case readErr == nil:
 		return ans, pages, ans.err()
 	case whole.Err() != nil:
 		return answer{}, nil, whole.Err()
-	case fat, errors.Is(context.Cause(ctx), ErrLimits):
+	case fat || late:
 		return answer{}, nil, ErrLimits
+	case !ended:
+		return answer{}, nil, fmt.Errorf("%w: %w", ErrEngine, readErr)
 	}
 	return answer{}, nil, postMortem(waitErr, p.err.String(), readErr)
 }
