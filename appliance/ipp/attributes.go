@@ -106,15 +106,13 @@ type Job struct {
 
 var jobAttributes = []string{"job-id", "job-uuid", "job-name", "job-state", "job-state-reasons", "job-impressions-completed"}
 
-// What is asked of a printer: never whole groups, because media-col-database alone can be half a megabyte.
-var (
-	stateAttributes = []string{"printer-name", "printer-info", "printer-make-and-model", "printer-uuid", "printer-state",
-		"printer-state-reasons", "printer-state-message", "printer-is-accepting-jobs", "printer-up-time", "printer-input-tray",
-		"queued-job-count"}
-	abilityAttributes = []string{"document-format-supported", "media-supported", "media-ready", "media-default", "media-col-ready",
-		"media-col-supported", "sides-supported", "print-color-mode-supported", "print-scaling-supported",
-		"print-quality-supported", "operations-supported"}
-)
+// printerAttributes is what is asked of a printer: never whole groups, because media-col-database alone can be half a
+// megabyte.
+var printerAttributes = []string{"printer-name", "printer-info", "printer-make-and-model", "printer-uuid", "printer-state",
+	"printer-state-reasons", "printer-state-message", "printer-is-accepting-jobs", "printer-up-time", "printer-input-tray",
+	"queued-job-count", "document-format-supported", "media-supported", "media-ready", "media-default", "media-col-ready",
+	"media-col-supported", "sides-supported", "print-color-mode-supported", "print-scaling-supported",
+	"print-quality-supported", "operations-supported"}
 
 const (
 	maxValues  = 4096 // of one attribute

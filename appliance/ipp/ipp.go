@@ -152,18 +152,7 @@ func (c *Client) Close() {
 // Printer asks how the printer is and what it can do (Get-Printer-Attributes, RFC 8011 §4.2.5).
 func (c *Client) Printer(ctx context.Context) (Printer, error) {
 	m := c.request(opGetPrinterAttributes)
-	m.keywords("requested-attributes", slices.Concat(stateAttributes, abilityAttributes)...)
-	answer, err := c.ask(ctx, m)
-	if err != nil {
-		return Printer{}, err
-	}
-	return parsePrinter(answer), nil
-}
-
-// State asks how the printer is, and nothing of what it can do: a short answer, to be asked for often.
-func (c *Client) State(ctx context.Context) (Printer, error) {
-	m := c.request(opGetPrinterAttributes)
-	m.keywords("requested-attributes", stateAttributes...)
+	m.keywords("requested-attributes", printerAttributes...)
 	answer, err := c.ask(ctx, m)
 	if err != nil {
 		return Printer{}, err

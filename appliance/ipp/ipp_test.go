@@ -120,7 +120,7 @@ func TestPrinterSaysHowItIs(t *testing.T) {
 		t.Errorf("printer %+v", pr)
 	}
 	p.SetPaper(0)
-	if pr, err = c.State(t.Context()); err != nil || !slices.Equal(pr.Reasons, []string{"media-empty-error"}) {
+	if pr, err = c.Printer(t.Context()); err != nil || !slices.Equal(pr.Reasons, []string{"media-empty-error"}) {
 		t.Errorf("without paper: %+v, %v", pr, err)
 	}
 }

@@ -30,6 +30,7 @@ type Status uint16
 
 // The status codes that callers tell apart.
 const (
+	StatusBadRequest        = Status(goipp.StatusErrorBadRequest)
 	StatusNotPossible       = Status(goipp.StatusErrorNotPossible)
 	StatusNotFound          = Status(goipp.StatusErrorNotFound)
 	StatusGone              = Status(goipp.StatusErrorGone)

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -133,7 +132,11 @@ func TestKilled(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("%s %s abort %v", state, when, abort), func(t *testing.T) {
 					t.Parallel()
-					p := start(t, ipptest.Config{PageTime: 40 * time.Millisecond})
+					pageTime := 40 * time.Millisecond
+					if state == printing.Printing {
+						pageTime = 500 * time.Millisecond // else a slow machine never sees the printer print
+					}
+					p := start(t, ipptest.Config{PageTime: pageTime})
 					p.AbortOnCut(abort)
 					killed(t, p, state, when)
 				})
@@ -148,7 +151,9 @@ func killed(t *testing.T, p *ipptest.Printer, state printing.State, when string)
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "PRINT_JOURNAL="+j.path, "PRINT_STATE="+string(state), "PRINT_WHEN="+when,
 		"PRINT_URI="+p.URI(), "PRINT_UUID="+p.UUID())
-	if out, err := cmd.CombinedOutput(); cmd.ProcessState == nil || cmd.ProcessState.ExitCode() == 3 && state != printing.Done && when == "0s" {
+	out, err := cmd.CombinedOutput()
+	// With a delay it may have been quicker than its death.
+	if atOnce := when == "before" || when == "0s"; err == nil || atOnce && cmd.ProcessState.ExitCode() != -1 {
 		t.Fatalf("the program was not killed: %v %s", err, out)
 	}
 
@@ -270,50 +275,4 @@ func TestRowsOfAPrinterThatIsNotApprovedAnyMore(t *testing.T) {
 		rows := j.all()
 		return rows[0].State == printing.Uncertain && rows[1].State == printing.Failed
 	})
-}
-
-// BenchmarkToProcessing measures from Print to the moment when the printer begins, and beside it the same three
-// requests without anything around them.
-func BenchmarkToProcessing(b *testing.B) {
-	doc := pdf(1, 100_000)
-	for _, journalled := range []bool{true, false} {
-		name := "bare requests"
-		if journalled {
-			name = "Print"
-		}
-		b.Run(name, func(b *testing.B) {
-			p := ipptest.New(ipptest.Config{PageTime: time.Nanosecond})
-			if err := p.Start(); err != nil {
-				b.Fatal(err)
-			}
-			defer p.Close()
-			p.SetPaper(1 << 30)
-			var began time.Time
-			p.OnState(func(_ int, state string) {
-				if state == "processing" && began.IsZero() {
-					began = time.Now()
-				}
-			})
-			cfg := quick(p, &file{path: filepath.Join(b.TempDir(), "journal")})
-			s, err := printing.New(cfg)
-			if err != nil {
-				b.Fatal(err)
-			}
-			var total time.Duration
-			for i := range b.N {
-				began = time.Time{}
-				from := time.Now()
-				if journalled {
-					err = s.Print(b.Context(), jobOf(doc, 1), func(kiosk.PrintProgress) {})
-				} else {
-					err = bare(b.Context(), p.URI(), strconv.Itoa(i), doc)
-				}
-				if err != nil {
-					b.Fatal(err)
-				}
-				total += began.Sub(from)
-			}
-			b.ReportMetric(float64(total.Microseconds())/float64(b.N)/1000, "ms-to-processing")
-		})
-	}
 }

@@ -132,10 +132,10 @@ func (r *run) where(ctx context.Context, printer *ipp.Printer, asked *time.Time)
 		}
 	}
 	switch {
-	case errors.Is(err, ipp.ErrUnreachable):
-		return job, err
-	case err != nil:
+	case ipp.IsStatus(err, ipp.StatusNotFound, ipp.StatusGone, ipp.StatusBadRequest, ipp.StatusNotPossible):
 		return job, fmt.Errorf("%w: %w", errUnknown, err)
+	case err != nil:
+		return job, err
 	case job.State == 0 || !ours(r.row, job):
 		return job, errUnknown
 	}

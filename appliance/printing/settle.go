@@ -56,12 +56,10 @@ func find(ctx context.Context, c *ipp.Client, row Row) (job ipp.Job, found, know
 	}
 	for _, which := range []string{ipp.NotCompleted, ipp.Completed} {
 		jobs, err := c.Jobs(ctx, which)
-		if err != nil {
-			// A printer without a history of jobs refuses the second question; the first is the one that counts.
-			var se *ipp.StatusError
-			if which == ipp.Completed && errors.As(err, &se) {
-				break
-			}
+		var se *ipp.StatusError
+		if errors.As(err, &se) && !se.Later() {
+			continue // it keeps no such list: then there is nothing more to be known
+		} else if err != nil {
 			return ipp.Job{}, false, false
 		}
 		if i := slices.IndexFunc(jobs, func(j ipp.Job) bool { return j.Name == row.ID && ours(row, j) }); i >= 0 {

@@ -130,16 +130,17 @@ func (p *Printer) print(j *job) {
 func (p *Printer) feed(j *job) bool {
 	timer := time.NewTimer(p.pageTime)
 	defer timer.Stop()
-	fired := false
+	fired, stuck := false, false
 	for {
 		blocked := p.blocked(j)
+		stuck = stuck || p.sticky && j.cancel && len(blocked) > 0
 		switch {
 		case p.closed || j.dropped:
 			return false
-		case j.cancel && (len(blocked) == 0 || !p.sticky) && !(fired && p.sticky):
+		case j.cancel && !stuck:
 			p.state(j, canceled, "job-canceled-by-user")
 			return false
-		case j.cancel && len(blocked) > 0:
+		case stuck && len(blocked) > 0:
 			p.state(j, processing, "processing-to-stop-point")
 		case len(blocked) > 0:
 			p.state(j, processingStopped, "printer-stopped")
