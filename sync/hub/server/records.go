@@ -34,8 +34,11 @@ func openRecords(ctx context.Context, dir string, now func() time.Time) (*record
 	if err := durable.Dir(dir); err != nil {
 		return nil, &UsageError{Err: fmt.Errorf("data folder: %w", err), Hint: "name a folder that this user may write to with --data"}
 	}
-	r := &records{dir: dir}
-	var err error
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	r := &records{dir: abs}
 	if r.ca, err = ca.LoadOrCreate(filepath.Join(dir, "ca"), now); err != nil {
 		return nil, err
 	}
