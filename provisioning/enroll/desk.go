@@ -80,7 +80,9 @@ func (d *Desk) ServeEnrol(w http.ResponseWriter, r *http.Request) {
 		d.refuse(w, r, err)
 		return
 	}
-	d.answer(w, r, g, csr.PublicKey, "box enrolled")
+	if d.answer(w, r, g, csr.PublicKey) {
+		d.Log.InfoContext(r.Context(), "box enrolled", "box", g.Box, "branch", g.Branch)
+	}
 }
 
 // ServeRenew answers PathRenew.
@@ -95,7 +97,9 @@ func (d *Desk) ServeRenew(w http.ResponseWriter, r *http.Request) {
 		d.refuse(w, r, err)
 		return
 	}
-	d.answer(w, r, g, cert.PublicKey, "box certificate renewed")
+	if d.answer(w, r, g, cert.PublicKey) {
+		d.Log.InfoContext(r.Context(), "box certificate renewed", "box", g.Box, "branch", g.Branch)
+	}
 }
 
 // Peer says which box a request comes from, by its certificate. It fails with ErrRevoked, ErrGraceOver, or with
@@ -122,7 +126,8 @@ func (d *Desk) peer(r *http.Request) (*x509.Certificate, ca.Subject, error) {
 	return cert, s, err
 }
 
-func (d *Desk) answer(w http.ResponseWriter, r *http.Request, g Grant, pub any, done string) {
+// answer issues a certificate and sends it with all that goes with it. It reports whether that went well.
+func (d *Desk) answer(w http.ResponseWriter, r *http.Request, g Grant, pub any) bool {
 	e := identity.Enrolment{Box: g.Box, Branch: g.Branch, Kiosks: g.Kiosks, CA: d.CA.Certificate().Raw}
 	err := d.Complete(r.Context(), &e)
 	if err == nil {
@@ -130,10 +135,10 @@ func (d *Desk) answer(w http.ResponseWriter, r *http.Request, g Grant, pub any, 
 	}
 	if err != nil {
 		d.refuse(w, r, err)
-		return
+		return false
 	}
-	d.Log.InfoContext(r.Context(), done, "box", g.Box, "branch", g.Branch)
 	reply(w, http.StatusOK, e)
+	return true
 }
 
 func (d *Desk) refuse(w http.ResponseWriter, r *http.Request, err error) {

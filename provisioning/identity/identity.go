@@ -189,8 +189,10 @@ func (id *Identity) check(e Enrolment) (*state, error) {
 		key  []byte
 		size int
 	}{
-		{"key_qr", e.KeyQR, 32}, {"key_code", e.KeyCode, 32},
-		{"hub_token_key", e.HubTokenKey, ed25519.PublicKeySize}, {"hub_seal_key", e.HubSealKey, 32},
+		{"key_qr", e.KeyQR, 32},
+		{"key_code", e.KeyCode, 32},
+		{"hub_token_key", e.HubTokenKey, ed25519.PublicKeySize},
+		{"hub_seal_key", e.HubSealKey, 32},
 	} {
 		if len(k.key) != k.size {
 			return nil, fmt.Errorf("%s has %d bytes, want %d", k.name, len(k.key), k.size)

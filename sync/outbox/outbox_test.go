@@ -242,7 +242,7 @@ func TestBatchesGrow(t *testing.T) {
 	h := newHub()
 	relaying(t, h, func(t *testing.T, q *queue, r *outbox.Relay) {
 		q.append(t, event.Event{})
-		if _, err := q.db.ExecContext(t.Context(), `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 20000)
+		if _, err := q.db.ExecContext(t.Context(), `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i < 8000)
 			INSERT INTO event (body) SELECT '{}' FROM n`); err != nil {
 			t.Fatal(err)
 		}

@@ -68,8 +68,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		p, err := m.Client.Ping(ctx)
 		took := m.Now().Sub(start)
 		switch {
-		case ctx.Err() != nil:
-			return nil
+		case ctx.Err() != nil: // the ping was cut short
 		case err != nil:
 			m.Board.Set(health.Hub, health.Down, "")
 			// Nobody can say how the registry is, only that it cannot be asked.

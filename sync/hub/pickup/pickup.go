@@ -54,8 +54,7 @@ func (d *Desk) Collect(ctx context.Context, box uint32, code string) (wire.Reque
 		return wire.Request{}, ErrTooMany
 	}
 	code = strings.ToUpper(strings.NewReplacer(" ", "", "-", "").Replace(code))
-	err := error(ErrNone)
-	var r wire.Request
+	r, err := wire.Request{}, ErrNone
 	if Valid(code) {
 		r, err = d.Store.Collect(ctx, code, box, d.Now())
 	}

@@ -139,17 +139,15 @@ func keepAsking(ctx context.Context, c *anpr.Client, log *slog.Logger) error {
 	was := true
 	for {
 		err := c.Ping(ctx)
-		if ctx.Err() != nil {
-			return nil
+		is := err == nil
+		switch {
+		case is == was || ctx.Err() != nil:
+		case is:
+			log.InfoContext(ctx, "registry answers again")
+		default:
+			log.WarnContext(ctx, "registry does not answer", "err", err)
 		}
-		if is := err == nil; is != was {
-			was = is
-			if is {
-				log.InfoContext(ctx, "registry answers again")
-			} else {
-				log.WarnContext(ctx, "registry does not answer", "err", err)
-			}
-		}
+		was = is
 		select {
 		case <-ctx.Done():
 			return nil

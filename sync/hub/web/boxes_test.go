@@ -322,8 +322,13 @@ func TestWhoIsLetIn(t *testing.T) {
 	c, id := h.enrol(t, "Biblioteca Harar")
 	_, stranger := start(t).enrol(t, "Biblioteca Harar") // box 1 of another hub
 	paths := []struct{ method, path string }{
-		{"GET", wire.PathPing}, {"POST", wire.PathEvents}, {"GET", wire.PathLogins + nonce}, {"GET", wire.PathFamily + nonce},
-		{"POST", wire.PathCertificates}, {"POST", wire.PathCollect}, {"POST", enroll.PathRenew},
+		{"GET", wire.PathPing},
+		{"POST", wire.PathEvents},
+		{"GET", wire.PathLogins + nonce},
+		{"GET", wire.PathFamily + nonce},
+		{"POST", wire.PathCertificates},
+		{"POST", wire.PathCollect},
+		{"POST", enroll.PathRenew},
 	}
 	// refused asks for every path and returns the codes of the answers.
 	refused := func(t *testing.T, id *identity.Identity, want string) {
