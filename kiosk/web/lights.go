@@ -51,16 +51,16 @@ func (s *Server) lights(l *locale.Language) lights {
 		show(string(b), string(st.State), t.t(joinKey("light", b, st.State)), st.Since)
 	}
 	p := s.cfg.Printer.Status()
-	state := health.Up
 	switch p.State {
-	case kiosk.PrinterAttention, kiosk.PrinterOffline, kiosk.PrinterNone:
-		state = health.Down
+	case kiosk.PrinterAttention:
+		show("printer", string(health.Down), t.t(joinKey("trouble", trouble(p.Trouble), "short")), p.Since)
+	case kiosk.PrinterOffline, kiosk.PrinterNone:
+		show("printer", string(health.Down), t.t(joinKey("printer", p.State)), p.Since)
+	case kiosk.PrinterReady, kiosk.PrinterBusy:
+		show("printer", string(health.Up), t.t(joinKey("printer", p.State)), p.Since)
+	default: // nobody has asked it yet
+		show("printer", string(health.Unknown), t.t("printer.unknown"), p.Since)
 	}
-	text := t.t(joinKey("printer", p.State))
-	if p.State == kiosk.PrinterAttention {
-		text = t.t(joinKey("trouble", trouble(p.Trouble), "short"))
-	}
-	show("printer", string(state), text, p.Since)
 	if ls.good {
 		ls.summary = t.t("state.good")
 	}
@@ -121,9 +121,6 @@ func (s *Server) now(c echo.Context) error {
 	}
 	p := s.page(c, v, "now")
 	ls := s.lights(p.lang)
-	if ls.err != nil {
-		return ls.err
-	}
 	if p.Banner, err = s.lineBanner(p.lang, v); err != nil {
 		return err
 	}

@@ -109,7 +109,7 @@ func (s *Server) liveState(c echo.Context, v *visit, on kiosk.Step) liveState {
 	v.lineUp = s.desk.LineUp()
 	v.reload()
 	l := s.cfg.Texts.Language(s.language(c, *v))
-	ls := s.lights(l)
+	ls := s.lights(l) // a text that is missing was an error of the page
 	st := liveState{Page: v.here(), Mark: s.mark(*v, on), State: ls.summary, Good: ls.good, Stay: s.mayStay(*v, on), QR: "none"}
 	for _, li := range ls.all {
 		st.Lights = append(st.Lights, lightJSON(li))

@@ -144,7 +144,7 @@ func (s *Server) postCode(c echo.Context, v visit) error {
 		if v.view.TriesLeft == 1 {
 			n = "one"
 		}
-		r := &refusal{key: joinKey("code.wrong", n)}
+		r := &refusal{key: joinKey("code", "wrong", n)}
 		if n == "other" {
 			r.args = []any{"n", v.view.TriesLeft}
 		}

@@ -47,6 +47,7 @@ type page struct {
 
 	lang *locale.Language
 	step kiosk.Step
+	err  error // a text that every page needs is missing
 }
 
 // liveness tells the script how a page follows what happens.
@@ -93,7 +94,7 @@ func (s *Server) page(c echo.Context, v visit, name string) *page {
 		p.Live.Idle, p.Live.Warn = idleSlow, warnSlow
 	}
 	ls := s.lights(l)
-	p.State, p.AllGood = ls.summary, ls.good
+	p.State, p.AllGood, p.err = ls.summary, ls.good, ls.err
 	p.Live.Mark = s.mark(v, p.step)
 	return p
 }

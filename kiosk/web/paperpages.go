@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,7 +29,7 @@ func (s *Server) showReview(_ echo.Context, v visit, p *page) error {
 	a := v.view.Answers
 	d := reviewPage{Name: v.view.FirstName}
 	row := func(key string, step kiosk.Step, values ...string) {
-		r := reviewRow{Key: key, Values: values}
+		r := reviewRow{Key: key, Values: slices.DeleteFunc(values, func(v string) bool { return v == "" })}
 		if v.view.Allows(step, v.lineUp) {
 			r.Change = v.path(step)
 		}

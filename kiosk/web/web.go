@@ -200,6 +200,9 @@ func (s *Server) root(c echo.Context) error {
 
 // render draws a page; nothing is sent unless all of it could be drawn.
 func (s *Server) render(c echo.Context, status int, p *page) error {
+	if p.err != nil {
+		return p.err
+	}
 	var b bytes.Buffer
 	if err := s.pages[p.Lang].execute(&b, p); err != nil {
 		return fmt.Errorf("page %s in %s: %w", p.Name, p.Lang, err)

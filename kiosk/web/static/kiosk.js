@@ -3,11 +3,13 @@ const {dataset: d} = document.body, root = document.documentElement, $ = s => do
 const post = (path, data) => fetch(d.base + path, {method: 'POST', redirect: 'manual', body: new URLSearchParams(data)}).catch(() => {});
 const again = () => location.replace(location.pathname + location.search);
 
-// A form is sent once: a finger that trembles presses twice.
+// A form is sent once: a finger that trembles presses twice. While its answer is on the way the page stays as it is:
+// loading another one would throw the answer away.
+let leaving = -1e6;
 addEventListener('submit', e => {
   if (e.defaultPrevented) return;
   if (e.target.dataset.sent) return e.preventDefault();
-  if (e.target.method === 'post') e.target.dataset.sent = 1;
+  if (e.target.method === 'post') { e.target.dataset.sent = 1; leaving = performance.now(); }
 });
 
 // Live state.
@@ -17,6 +19,7 @@ const stream = new EventSource(`${d.base}/events?on=${d.page}`);
 stream.addEventListener('beat', found);
 stream.addEventListener('state', e => {
   found();
+  if (performance.now() - leaving < 5000) return;
   const s = JSON.parse(e.data);
   if (!s.stay) return location.replace(s.page);
   if (d.reload && s.mark !== d.mark) return again();
@@ -116,7 +119,7 @@ if (osk) {
   const start = () => shift(!field || field.dataset.kind === 'code' || field.dataset.kind === 'province' || /(^|[\s'])$/.test(field.value.slice(0, field.selectionStart)));
   for (const i of document.querySelectorAll('form input[type=text]')) {
     i.inputMode = 'none';
-    i.addEventListener('focus', () => { field = i; start(); });
+    i.addEventListener('focus', () => { field = i; osk.hidden = false; start(); });
   }
   osk.addEventListener('pointerdown', e => e.preventDefault()); // the field keeps the focus
   osk.addEventListener('click', e => {
@@ -134,9 +137,9 @@ if (osk) {
     field.focus();
     start();
   });
-  osk.hidden = false;
   start();
-  field?.focus();
+  if ($('form input:not([type=hidden])') === field) field.focus(); // else the first question is another one
+  osk.hidden = document.activeElement !== field;
 }
 
 // The waiting room for when the box restarts.
