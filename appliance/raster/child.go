@@ -12,6 +12,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"time"
 
@@ -82,6 +83,9 @@ func work(ctx context.Context, req request, pdf []byte) (a answer, pages [][]byt
 			return refusal(err), nil
 		}
 	}
+	if req.Op != opWarm && req.CacheDir != "" && emptyCache(req.CacheDir) {
+		return refusal(errCold), nil // compiling would take seconds, and end in a file that may not be written
+	}
 	inst, err := engine(ctx, req.CacheDir)
 	if err != nil {
 		cause := ErrEngine
@@ -124,6 +128,12 @@ func openProblem(err error) error {
 	default:
 		return ErrDamaged
 	}
+}
+
+// emptyCache reports whether there is nothing in the cache; wazero keeps its files in a folder named after its version.
+func emptyCache(dir string) bool {
+	found, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	return err == nil && len(found) == 0
 }
 
 // engine starts pdfium in a sandbox with an empty file system: by default go-pdfium would give it the whole of "/".

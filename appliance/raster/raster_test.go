@@ -238,6 +238,9 @@ func files(t *testing.T, dir string) string {
 
 func TestCacheLost(t *testing.T) {
 	r := &raster.Rasteriser{CacheDir: filepath.Join(t.TempDir(), "deep", "cache")}
+	if err := os.CopyFS(r.CacheDir, os.DirFS(rasteriser(t).CacheDir)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := r.Inspect(t.Context(), pages(1, "")); err != nil {
 		t.Fatal(err)
 	}
