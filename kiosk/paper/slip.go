@@ -12,7 +12,8 @@ type words struct {
 	note                                           string
 }
 
-// slipWords returns the slip's words in a language, and whether there are any. They are here and not with the kiosk's
+// slipWords returns the words of the slip in a language, and whether there are any. What step 2 says to choose is the title
+// of that card in the translations (need.collect.title). They are here and not with the kiosk's
 // translations because a sheet of paper has its own measure.
 func slipWords(language string) (words, bool) {
 	switch language {
@@ -22,7 +23,7 @@ func slipWords(language string) (words, bool) {
 			left: "Lasciata il", expires: "Vale fino al", next: "Che cosa succede ora",
 			steps: []string{
 				"La linea con il Comune è interrotta. La richiesta è al sicuro in questa postazione e parte da sola quando la linea torna.",
-				"Tornare alla postazione con questo foglio, scegliere “Ho un codice di ritiro” e scrivere il codice.",
+				"Tornare alla postazione con questo foglio, scegliere “Ritirare una richiesta” e scrivere il codice.",
 				"Entrare con SPID o CIE dal proprio telefono: il certificato si prepara e si stampa subito.",
 			},
 			note: "Questo foglio non contiene dati personali e non è un certificato. Senza il codice la richiesta si può sempre rifare. " +
@@ -34,7 +35,7 @@ func slipWords(language string) (words, bool) {
 			left: "Left on", expires: "Valid until", next: "What happens next",
 			steps: []string{
 				"The line to the municipality is down. Your request is safe in this kiosk and leaves by itself when the line is back.",
-				"Come back to the kiosk with this sheet, choose “I have a pick-up code” and type the code.",
+				"Come back to the kiosk with this sheet, choose “Collect a request” and type the code.",
 				"Log in with SPID or CIE on your own phone: the certificate is prepared and printed at once.",
 			},
 			note: "There is no personal data on this sheet, and it is not a certificate. Without the code you can always ask again. Public " +
