@@ -3,6 +3,7 @@ package ipptest
 import (
 	"regexp"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -35,10 +36,18 @@ type job struct {
 
 func (j *job) ended() bool { return j.state >= canceled }
 
-// page finds the page objects of a PDF without compressed object streams.
+// pages returns how many sheets a document makes: what its page tree says, else how many pages it seems to define. A
+// document that was changed after it was made (signed, say) defines the changed page twice, and its tree counts right.
 func pages(pdf []byte) int {
 	if len(pdf) == 0 {
 		return 0
+	}
+	trees := regexp.MustCompile(`/Type\s*/Pages\b[^>]*/Count\s+(\d{1,4})|/Count\s+(\d{1,4})[^>]*/Type\s*/Pages\b`).FindAllSubmatch(pdf, 1000)
+	if len(trees) > 0 {
+		last := trees[len(trees)-1]
+		if n, err := strconv.Atoi(string(last[1]) + string(last[2])); err == nil {
+			return max(1, n)
+		}
 	}
 	return max(1, len(regexp.MustCompile(`/Type\s*/Page[^s]`).FindAllIndex(pdf, 1000)))
 }
