@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"sportello.example/kiosk/paper"
 	"sportello.example/sync/citizen"
@@ -113,7 +114,7 @@ func (f Field) check(v string, now time.Time) string {
 		return ""
 	case len([]rune(v)) > f.Max:
 		return "long"
-	case strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) || strings.ContainsRune("<>{}\\|^~`", r) }):
+	case !utf8.ValidString(v), strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) || strings.ContainsRune("<>{}\\|^~`\ufffd", r) }):
 		return "letters"
 	}
 	switch f.Kind {

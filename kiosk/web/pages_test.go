@@ -29,9 +29,16 @@ func TestEveryPage(t *testing.T) {
 				b, w := in(t, st, language)
 				for _, up := range []bool{true, false} {
 					b.setLine(up)
-					for _, p := range printers {
+					for i, p := range printers {
+						if i > 0 && (strings.HasPrefix(st.name, "printing ") || strings.HasPrefix(st.name, "problem ")) {
+							break // these pages say what the session knows of the printer, not what the printer says now
+						}
 						b.set(func() { b.printer = p })
-						for _, size := range []string{"", "l", "xl"} {
+						sizes := []string{"", "l", "xl"}
+						if p.State != kiosk.PrinterReady {
+							sizes = sizes[:1]
+						}
+						for _, size := range sizes {
 							req, err := http.NewRequest(http.MethodGet, w.base+"/k/1"+st.path, nil)
 							if err != nil {
 								t.Fatal(err)
