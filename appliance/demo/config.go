@@ -54,15 +54,13 @@ func (s *stage) writeHubConfig(ctx context.Context) error {
 }
 
 // enrol has the hub make a one-time token for the box, as an administrator would, and writes the box's configuration.
-// A box that is a member already keeps its configuration's token, which is of no use to anybody any more.
+// A box that is a member already keeps its token, which is of no use to anybody any more.
 func (s *stage) enrol(ctx context.Context) error {
 	path := filepath.Join(s.dir, "box.toml")
 	ca := filepath.Join(s.dir, "hub-ca.pem")
 	var token string
-	switch old, err := box.LoadConfig(path); {
-	case err == nil:
-		token = old.Token
-	default:
+	old, err := box.LoadConfig(path)
+	if token = old.Token; err != nil {
 		made, err := s.addBox(ctx)
 		if err != nil {
 			return err
@@ -79,7 +77,7 @@ func (s *stage) enrol(ctx context.Context) error {
 	return writeConfig(path, map[string]any{
 		"listen": s.addr.box, "data": filepath.Join(s.dir, "box"), "hub": "https://" + s.line.addr, "hub_ca": ca, "token": token,
 		"branch": branchName, "kiosks": kiosks,
-		"printer":   []map[string]any{{"uuid": printerUUID}}, // its address is what it announces
+		"printer":   []map[string]any{{"uuid": s.printerUUID}}, // its address is what it announces
 		"discovery": map[string]any{"interfaces": s.interfaces()},
 		"intervals": map[string]any{"ping": "1s", "probe": "1s"},
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -130,8 +131,11 @@ func (l *line) carry(box net.Conn) {
 	var pair sync.WaitGroup
 	for _, way := range [][2]net.Conn{{box, hub}, {hub, box}} {
 		pair.Go(func() {
-			l.pump(ctx, way[1], way[0])
-			if t, ok := way[1].(*net.TCPConn); ok {
+			err := l.pump(ctx, way[1], way[0])
+			switch t, ok := way[1].(*net.TCPConn); {
+			case err != nil || l.State() == lineCut:
+				reset(way[1]) // as the other end was
+			case ok:
 				_ = t.CloseWrite()
 			}
 		})
@@ -139,8 +143,8 @@ func (l *line) carry(box net.Conn) {
 	pair.Wait()
 }
 
-// pump copies from src to dst as fast as the line is.
-func (l *line) pump(ctx context.Context, dst io.Writer, src io.Reader) {
+// pump copies from src to dst as fast as the line is. It returns nil when src has said all.
+func (l *line) pump(ctx context.Context, dst io.Writer, src io.Reader) error {
 	type packet struct {
 		b   []byte
 		due time.Time
@@ -172,8 +176,11 @@ func (l *line) pump(ctx context.Context, dst io.Writer, src io.Reader) {
 			}
 			way <- packet{b[:n], due}
 		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
 		if err != nil {
-			return
+			return err
 		}
 	}
 }

@@ -82,7 +82,12 @@ printer software and no phone are needed. Ctrl-C stops everything.`,
 		Example: `  demo                      start, print the three addresses, wait for Ctrl-C
   demo -kiosk 127.0.0.1:0   take any free port for the kiosk
   demo -check               play the whole main job without a screen, exit 0 if it works`,
-		Args:          cobra.NoArgs,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("%w: %q is not a word it knows", errUsage, args[0])
+			}
+			return nil
+		},
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {

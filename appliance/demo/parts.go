@@ -124,7 +124,7 @@ func printerCommand(stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{Use: "printer", Short: "A printer that keeps its sheets", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		log := slog.New(slog.NewTextHandler(stderr, nil))
 		p := ipptest.New(ipptest.Config{
-			Name: "Stampante della dimostrazione", UUID: uuid, Addr: addr, PageTime: 400 * time.Millisecond, Log: log, Now: time.Now,
+			Name: "Stampante demo " + uuid[:min(4, len(uuid))], UUID: uuid, Addr: addr, PageTime: 400 * time.Millisecond, Log: log, Now: time.Now,
 		})
 		times := &jobTimes{}
 		p.OnState(times.note)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"sportello.example/appliance/box"
+	"sportello.example/sync/hub/server"
 	"sportello.example/sync/hub/spid"
 )
 
@@ -33,6 +35,8 @@ type stage struct {
 
 	kioskLn, consoleLn net.Listener
 	addr               addresses
+	printerUUID        string
+	lastHub            string // address of the hub when this folder was last played in, "" in a new one
 
 	printerKnobs *printerControl
 	registryKnob *registryControl
@@ -84,6 +88,10 @@ func newStage(opt options, dir string, log *slog.Logger) (*stage, error) {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	s := &stage{opt: opt, dir: dir, self: self, log: log, clock: clockRight, registryOn: true}
+	s.printerUUID = printerUUID(filepath.Join(dir, "box.toml"))
+	if c, err := server.LoadConfig(filepath.Join(dir, "hub.toml")); err == nil {
+		s.lastHub = c.PublicAddress
+	}
 	for _, sub := range []string{"box", "hub", "log", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("prepare %s: %w", dir, err)
@@ -118,13 +126,17 @@ func (s *stage) addresses() error {
 		return fmt.Errorf("console: %w", err)
 	}
 	s.addr.kiosk, s.addr.console = s.kioskLn.Addr().String(), s.consoleLn.Addr().String()
+	hub, err := s.hubAddress()
+	if err != nil {
+		return err
+	}
 	r := &reservation{}
 	defer r.release()
 	for _, a := range []struct {
 		into *string
 		want string
 	}{
-		{&s.addr.hub, s.opt.hub}, {&s.addr.idp, "127.0.0.1:0"},
+		{&s.addr.hub, hub}, {&s.addr.idp, "127.0.0.1:0"},
 		{&s.addr.box, "127.0.0.1:0"}, {&s.addr.hubBox, "127.0.0.1:0"},
 		{&s.addr.registry, "127.0.0.1:0"}, {&s.addr.registryControl, "127.0.0.1:0"},
 		{&s.addr.printer, "127.0.0.1:0"}, {&s.addr.printerControl, "127.0.0.1:0"},
@@ -136,6 +148,22 @@ func (s *stage) addresses() error {
 	return nil
 }
 
+// hubAddress is where the hub shall listen. In a folder that was played in before it must be where it was then, because
+// the box was told that address when it enrolled; port 0 means that one.
+func (s *stage) hubAddress() (string, error) {
+	host, port, err := net.SplitHostPort(s.opt.hub)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%w: -hub: %w", errUsage, err)
+	case s.lastHub == "", s.lastHub == s.opt.hub:
+		return s.opt.hub, nil
+	case port == "0" && hostOf(s.lastHub) == host:
+		return s.lastHub, nil
+	default:
+		return "", fmt.Errorf("%w: the box in %s knows the hub as %s: say -hub %s, or choose another -dir", errUsage, s.dir, s.lastHub, s.lastHub)
+	}
+}
+
 func (s *stage) closeListeners() {
 	for _, ln := range []net.Listener{s.kioskLn, s.consoleLn} {
 		if ln != nil {
@@ -144,8 +172,17 @@ func (s *stage) closeListeners() {
 	}
 }
 
-// printerUUID is the printer's, which the demo approves in the box's configuration.
-const printerUUID = "5f0c1b7e-2d3a-4c55-9c1e-5a0d7e110001"
+// printerUUID returns the printer-uuid that the demo approves in the box's configuration: the one that is in it, or a new
+// one. It is random, so that two demos on one machine do not print on each other's printer.
+func printerUUID(boxConfig string) string {
+	if c, err := box.LoadConfig(boxConfig); err == nil && len(c.Printers) > 0 {
+		return c.Printers[0].UUID
+	}
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
 
 // parts says as what each process is started.
 func (s *stage) parts() {
@@ -164,7 +201,7 @@ func (s *stage) parts() {
 	s.hub = as("hub", "serve", "--config", filepath.Join(s.dir, "hub.toml"))
 	s.idp = as("idp", "--addr", s.addr.idp, "--sp", "http://"+s.addr.hub+spid.PathMetadata)
 	s.registry = as("registry", "--addr", s.addr.registry, "--control", s.addr.registryControl)
-	printer := []string{"--addr", s.addr.printer, "--control", s.addr.printerControl, "--uuid", printerUUID}
+	printer := []string{"--addr", s.addr.printer, "--control", s.addr.printerControl, "--uuid", s.printerUUID}
 	for _, name := range s.interfaces() {
 		printer = append(printer, "--interface", name)
 	}

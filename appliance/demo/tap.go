@@ -32,9 +32,9 @@ type tap struct {
 
 // screen is what one kiosk shows.
 type screen struct {
-	Kiosk int
-	QR    string    // what the QR on it holds, "" when there is none
-	Since time.Time // when that came up
+	Kiosk int       `json:"kiosk"`
+	QR    string    `json:"qr"`             // what the QR on it holds, "" when there is none
+	Since time.Time `json:"since,omitzero"` // when that came up
 }
 
 func newTap(box *url.URL, now func() time.Time, log *slog.Logger) *tap {

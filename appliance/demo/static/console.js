@@ -16,7 +16,7 @@ function show(html) {
   if (html === last) return;
   last = html;
   const focused = document.activeElement && document.activeElement.id;
-  const open = [...main.querySelectorAll("details[open]")].map((d) => d.id);
+  const open = new Map([...main.querySelectorAll("details")].map((d) => [d.id, d.open]));
   const fresh = new DOMParser().parseFromString(html, "text/html");
   // Pictures that are there already stay, so that the tray does not flicker.
   const have = new Map([...main.querySelectorAll("img")].map((i) => [i.getAttribute("src"), i]));
@@ -25,7 +25,7 @@ function show(html) {
     if (old) img.replaceWith(old);
   }
   main.replaceChildren(...fresh.body.childNodes);
-  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  for (const d of main.querySelectorAll("details")) if (open.has(d.id)) d.open = open.get(d.id);
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
 }
 
