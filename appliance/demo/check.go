@@ -31,7 +31,7 @@ type checker struct {
 
 // check plays everything and returns nil only if all of it went as it should.
 func check(ctx context.Context, s *stage) error {
-	ctx, cancel := context.WithTimeout(ctx, checkLimit)
+	ctx, cancel := context.WithTimeout(ctx, checkLimit+time.Duration(s.opt.sessions)*time.Second)
 	defer cancel()
 	c := &checker{stage: s, console: newControl("http://" + s.addr.console), start: time.Now()}
 	type step struct {
@@ -82,6 +82,12 @@ func check(ctx context.Context, s *stage) error {
 			step{"goodbye", back.leave})
 	}
 	if err == nil {
+		err = play("figures: every page again and again", step{"pages are measured", (&journey{c: c}).measure})
+	}
+	if n := s.opt.sessions; err == nil && n > 0 {
+		err = play("a crowd", step{fmt.Sprintf("%d more visits", n), func(ctx context.Context) error { return (&journey{c: c}).crowd(ctx, n) }})
+	}
+	if err == nil {
 		err = play("afterwards",
 			step{"every session and every sheet is counted at the hub exactly once", c.counted},
 			step{"nothing personal and no document is on any disk", c.clean},
@@ -90,7 +96,7 @@ func check(ctx context.Context, s *stage) error {
 	if err != nil {
 		return err
 	}
-	c.report(ctx, up)
+	c.report(up, back)
 	return nil
 }
 
@@ -192,7 +198,7 @@ func (c *checker) counted(ctx context.Context) error {
 			st.Municipality.Total.Sessions-c.before.Municipality.Total.Sessions == c.visits &&
 			st.Municipality.Total.Papers-c.before.Municipality.Total.Papers == sheets(st)
 	}
-	if _, err := c.until(ctx, 15*time.Second, fmt.Sprintf("%d sessions at the hub", c.visits), right); err != nil {
+	if _, err := c.until(ctx, 30*time.Second, fmt.Sprintf("%d sessions at the hub", c.visits), right); err != nil {
 		return err
 	}
 	pause(ctx, 1500*time.Millisecond)

@@ -160,6 +160,7 @@ func TestUsage(t *testing.T) {
 		{"an unknown word", []string{"please"}, 2, "please"},
 		{"an address without a port", []string{"-kiosk", "127.0.0.1"}, 2, "-kiosk"},
 		{"a port that is none", []string{"-hub=127.0.0.1:http"}, 2, "port"},
+		{"a crowd without a check", []string{"-sessions", "10"}, 2, "-sessions"},
 		{"an address of the network without -lan", []string{"-kiosk", "0.0.0.0:8080"}, 2, "-lan"},
 		{"a name that may be anywhere", []string{"-hub", "example.org:80", "-lan"}, 2, "IP address"},
 		{"the console on the network", []string{"-console", "192.0.2.1:80", "-lan"}, 2, "stays on this machine"},

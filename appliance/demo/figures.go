@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -21,8 +22,32 @@ type figures struct {
 	idle         int // resident memory of the box before anybody came, KiB
 	queue        int // events that waited while the line was cut
 	toProcessing []time.Duration
-	searched     int // files
+	pages        map[string][]time.Duration // page → how long it took to answer, each time
+	searched     int                        // files
 }
+
+// samples is how often a page is asked for to measure it.
+const samples = 100
+
+// sample asks for the page the visitor is on again and again, and notes how long the answers take: from the request to
+// the last byte, through the tap.
+func (f *figures) sample(ctx context.Context, v *visitor) error {
+	name := v.page.url.Path[strings.LastIndexByte(v.page.url.Path, '/')+1:]
+	if f.pages == nil {
+		f.pages = map[string][]time.Duration{}
+	}
+	for range samples {
+		start := time.Now()
+		if _, err := v.fetch(ctx, v.page.url.String()); err != nil {
+			return fmt.Errorf("measure: %w", err)
+		}
+		f.pages[name] = append(f.pages[name], time.Since(start))
+	}
+	return nil
+}
+
+// percentile returns the value below which p percent of d lie; d is sorted.
+func percentile(d []time.Duration, p int) time.Duration { return d[min(len(d)-1, len(d)*p/100)] }
 
 // firstView is what a browser with an empty cache loads for one page.
 type firstView struct {
@@ -106,14 +131,24 @@ func (v *firstView) load(ctx context.Context, u *url.URL) ([]byte, error) {
 }
 
 // report prints what was measured.
-func (c *checker) report(_ context.Context, up *journey) {
+func (c *checker) report(up, back *journey) {
 	f := c.figures
 	c.say("figures")
 	c.say("  first view             %.1f KiB in %d requests", float64(f.first.bytes)/1024, f.first.requests)
-	c.say("  whole flow, line up    %.2f s of waiting for the machine in %d requests", up.machine.Seconds(), up.asked)
+	for _, j := range []struct {
+		name string
+		*journey
+	}{{"first certificate", up}, {"next one, collected", back}} {
+		c.say("  %-22s %.2f s from touch to preview, %.2f s to the last sheet, in %d requests, nobody thinking", j.name, j.shown.Seconds(), j.done.Seconds(), j.asked)
+	}
 	if len(f.toProcessing) > 0 {
 		slices.Sort(f.toProcessing)
 		c.say("  “Stampa” → processing  %d ms at worst", f.toProcessing[len(f.toProcessing)-1].Milliseconds())
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.pages)) {
+		d := f.pages[name]
+		slices.Sort(d)
+		c.say("  page %-17s p50 %.1f ms, p99 %.1f ms of %d", name, ms(percentile(d, 50)), ms(percentile(d, 99)), len(d))
 	}
 	c.say("  events in the queue    %d while the line was cut", f.queue)
 	if f.idle > 0 {
@@ -122,5 +157,7 @@ func (c *checker) report(_ context.Context, up *journey) {
 	c.say("  files searched         %d, nothing personal", f.searched)
 	c.say("all is well: %d visits in %.1f s", c.visits, time.Since(c.start).Seconds())
 }
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func tempDir() string { return os.TempDir() }

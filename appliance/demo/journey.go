@@ -20,11 +20,12 @@ type journey struct {
 	v       *visitor
 	qr      string
 	slip    string
-	pressed time.Time // "Stampa"
-	pages   int       // of the preview
-	touched time.Time // when the visit began
-	machine time.Duration
-	asked   int // requests to the kiosk
+	pressed time.Time     // "Stampa"
+	pages   int           // of the preview
+	touched time.Time     // when the visit began
+	shown   time.Duration // from then to the preview: nobody thinks or types slowly here
+	done    time.Duration // from then to "take your sheets"
+	asked   int           // requests to the kiosk
 }
 
 func (j *journey) person() person { return citizens()[j.who] }
@@ -85,7 +86,7 @@ func (j *journey) confirm(ctx context.Context) error {
 
 func (j *journey) previewed(ctx context.Context) error {
 	pictures, err := j.v.preview(ctx)
-	j.pages = len(pictures)
+	j.pages, j.shown = len(pictures), time.Since(j.touched)
 	return err
 }
 
@@ -106,7 +107,7 @@ func (j *journey) print(ctx context.Context) ([]sheet, error) {
 	if j.pressed, err = j.v.print(ctx); err != nil {
 		return nil, err
 	}
-	j.machine, j.asked = j.v.waited, j.v.requests
+	j.done, j.asked = time.Since(j.touched), j.v.requests
 	st, err := j.c.until(ctx, 10*time.Second, fmt.Sprintf("%d sheets in the tray", j.pages), func(st state) bool {
 		return len(st.Sheets) >= len(before.Sheets)+j.pages
 	})
@@ -195,6 +196,71 @@ func (j *journey) declare(ctx context.Context) error {
 		return err
 	}
 	return j.previewed(ctx)
+}
+
+// measure goes the way of a certificate to the QR, and of a self-declaration, and measures every page on it.
+func (j *journey) measure(ctx context.Context) error {
+	if err := j.visit(ctx); err != nil {
+		return err
+	}
+	j.v.arrived = j.c.figures.sample
+	if err := j.v.chooseCertificate(ctx, "login"); err != nil {
+		return err
+	}
+	if _, err := j.v.showQR(ctx); err != nil {
+		return err
+	}
+	if err := j.v.open(ctx, j.v.base+"/code"); err != nil {
+		return err
+	}
+	if err := j.c.figures.sample(ctx, j.v); err != nil {
+		return err
+	}
+	if err := j.v.exit(ctx); err != nil {
+		return err
+	}
+	if err := j.visit(ctx); err != nil {
+		return err
+	}
+	j.v.arrived = j.c.figures.sample
+	err := j.v.say(ctx,
+		answer{"need", answers{"choice": "declaration"}, "facts"},
+		answer{"facts", answers{"fact": "residence,family"}, "fill"},
+		answer{"fill", answers{"choice": "blank"}, "review"})
+	if err != nil {
+		return err
+	}
+	if err := j.v.submit(ctx, nil); err != nil {
+		return err
+	}
+	if err := j.previewed(ctx); err != nil {
+		return err
+	}
+	if err := j.c.figures.sample(ctx, j.v); err != nil {
+		return err
+	}
+	return j.v.exit(ctx)
+}
+
+// crowd lets n citizens in, one after the other, who look around and go.
+func (j *journey) crowd(ctx context.Context, n int) error {
+	for range n {
+		if err := j.visit(ctx); err != nil {
+			return err
+		}
+		err := j.v.say(ctx,
+			answer{"need", answers{"choice": "declaration"}, "facts"},
+			answer{"facts", answers{"fact": "residence,family"}, "fill"},
+			answer{"fill", answers{"choice": "blank"}, "review"})
+		if err != nil {
+			return err
+		}
+		if err := j.v.exit(ctx); err != nil {
+			return err
+		}
+		j.v.client.CloseIdleConnections()
+	}
+	return nil
 }
 
 // nobody returns a fiscal code that is right and cannot be anybody's: no place has a code with the letter Y.

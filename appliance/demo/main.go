@@ -107,6 +107,7 @@ printer software and no phone are needed. Ctrl-C stops everything.`,
 	f.StringVar(&o.dir, "dir", "", "`folder` for databases, keys and logs; kept afterwards (default: a new one, removed afterwards)")
 	f.BoolVar(&o.lan, "lan", false, "be seen on the real network: -kiosk and -hub may be addresses that others reach, and the\nsimulated printer announces itself on every interface. The identity provider stays on this\nmachine: whoever logs in does it here, with the console's phone")
 	f.BoolVar(&o.check, "check", false, "play the main job without a screen: line up, line down, line restored; exit 0 only if all went well")
+	f.IntVar(&o.sessions, "sessions", 0, "with -check: let this `number` of citizens more look around, and see what that does to memory")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "show what the parts log")
 	root.AddCommand(parts(stdout, stderr)...)
 	return root

@@ -16,12 +16,16 @@ type options struct {
 	kiosk, hub, console string // addresses, host:port
 	dir                 string // "": a temporary folder
 	lan, check, verbose bool
+	sessions            int // visits that -check plays besides the main job
 
 	stdout, stderr io.Writer
 }
 
 // validate checks the addresses. Errors match errUsage.
 func (o *options) validate() error {
+	if o.sessions < 0 || o.sessions > 0 && !o.check {
+		return fmt.Errorf("%w: -sessions %d: it is a number of visits, and belongs to -check", errUsage, o.sessions)
+	}
 	for _, a := range []struct{ flag, addr string }{{"kiosk", o.kiosk}, {"hub", o.hub}, {"console", o.console}} {
 		host, port, err := net.SplitHostPort(a.addr)
 		if err != nil {

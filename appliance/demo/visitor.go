@@ -14,6 +14,9 @@ import (
 type visitor struct {
 	*walker
 	base string // http://127.0.0.1:8080/k/1
+
+	// arrived is called on every page that a script leads to; nil: nothing is done there.
+	arrived func(context.Context, *visitor) error
 }
 
 func newVisitor(kiosk string) (*visitor, error) {
@@ -41,6 +44,12 @@ func (v *visitor) say(ctx context.Context, script ...answer) error {
 			return err
 		}
 		if err := v.expect("/" + a.leads); err != nil {
+			return err
+		}
+		if v.arrived == nil {
+			continue
+		}
+		if err := v.arrived(ctx, v); err != nil {
 			return err
 		}
 	}
@@ -156,6 +165,23 @@ func (v *visitor) fetch(ctx context.Context, src string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: picture %s: %s", errPage, u.Path, resp.Status)
 	}
 	return b, nil
+}
+
+// exit presses "Esci" and says that it is meant.
+func (v *visitor) exit(ctx context.Context) error {
+	if err := v.open(ctx, v.base+"/exit"); err != nil {
+		return err
+	}
+	for _, f := range v.page.forms {
+		if f.post && strings.HasSuffix(f.action, "/exit") {
+			form, _ := f.fill(nil)
+			if err := v.send(ctx, f, form); err != nil {
+				return err
+			}
+			return v.expect("/goodbye")
+		}
+	}
+	return fmt.Errorf("%w: %s has no form to exit", errPage, v.page.name())
 }
 
 // print presses "Stampa" and waits for "take your sheets". It returns when the button was pressed.

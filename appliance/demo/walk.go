@@ -23,8 +23,6 @@ type walker struct {
 	page   webPage
 
 	requests int
-	bytes    int64         // of bodies, as they came over the wire before the client unpacked them
-	waited   time.Duration // for answers
 }
 
 // newWalker returns a walker with an empty cookie jar.
@@ -33,7 +31,6 @@ func newWalker() (*walker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("walker: %w", err)
 	}
-	// Compression is not unpacked by the transport, so that what is counted is what travelled.
 	return &walker{client: &http.Client{Jar: jar, Timeout: 40 * time.Second}}, nil
 }
 
@@ -235,16 +232,13 @@ func (w *walker) send(ctx context.Context, f webForm, v url.Values) error {
 func (w *walker) do(req *http.Request) error {
 	req.Header.Set("Accept", "text/html")
 	req.Header.Set("Accept-Language", "it")
-	start := time.Now()
 	resp, err := w.client.Do(req)
 	if err != nil {
 		return fmt.Errorf("ask for %s: %w", req.URL.Path, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxPage))
-	w.waited += time.Since(start)
 	w.requests++
-	w.bytes += int64(len(b))
 	if err != nil {
 		return fmt.Errorf("read %s: %w", resp.Request.URL.Path, err)
 	}
@@ -270,7 +264,7 @@ func (w *walker) expect(ending string) error {
 	return fmt.Errorf("%w: want …%s, got %s: %s", errPage, ending, w.page.name(), clip(w.page.text, 300))
 }
 
-// until reloads the page four times a second until ok, for as long as limit: what a page without JavaScript does.
+// until reloads the page ten times a second until ok, for as long as limit: what a page without JavaScript does.
 func (w *walker) until(ctx context.Context, limit time.Duration, what string, ok func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -278,7 +272,7 @@ func (w *walker) until(ctx context.Context, limit time.Duration, what string, ok
 		if ok() {
 			return nil
 		}
-		pause(ctx, 250*time.Millisecond)
+		pause(ctx, 100*time.Millisecond)
 		if ctx.Err() != nil {
 			return fmt.Errorf("%w: %s did not come within %s; the screen shows %s: %s", errPage, what, limit, w.page.name(), clip(w.page.text, 300))
 		}
