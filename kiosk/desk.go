@@ -124,18 +124,19 @@ type Config struct {
 
 // How long things last.
 const (
-	DefaultIdle  = 150 * time.Second // the page warns after 90 s and counts 20 s; the rest is for a page without script
-	QRLife       = 2 * time.Minute   // how long the QR is on the screen
-	loginLife    = 8 * time.Minute   // how long its code is good
-	takeLife     = time.Minute       // how long "take your sheets" stays
-	stoppedLife  = 2 * time.Minute   // how long a job waits for somebody to help the printer
-	printLife    = 10 * time.Minute  // how long a job may take in all
-	goodbyeLife  = 6 * time.Second   // how long goodbye stays
-	recordLimit  = 5 * time.Second   // how long storing an event may take
-	drawLimit    = 30 * time.Second  // how long drawing a document may take
-	tokenPoll    = 25 * time.Second  // one long poll for the identity
-	tokenRetry   = time.Second       // between polls while the hub is away
-	prepareLimit = 20 * time.Second  // how long fetching a document may take
+	DefaultIdle  = 150 * time.Second   // the page warns after 90 s and counts 20 s; the rest is for a page without script
+	QRLife       = 2 * time.Minute     // how long the QR is on the screen
+	loginLife    = 8 * time.Minute     // how long its code is good
+	takeLife     = time.Minute         // how long "take your sheets" stays
+	stoppedLife  = 2 * time.Minute     // how long a job waits for somebody to help the printer
+	printLife    = 10 * time.Minute    // how long a job may take in all
+	goodbyeLife  = 6 * time.Second     // how long goodbye stays
+	recordLimit  = 5 * time.Second     // how long storing an event may take
+	drawLimit    = 30 * time.Second    // how long drawing a document may take
+	tokenPoll    = 25 * time.Second    // one long poll for the identity
+	tokenRetry   = time.Second         // between polls while the hub is away
+	prepareLimit = 20 * time.Second    // how long fetching a document may take
+	requestLife  = 30 * 24 * time.Hour // how long the slip says a request is kept
 )
 
 // Desk serves the kiosks of one branch.

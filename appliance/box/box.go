@@ -22,6 +22,7 @@ import (
 	"sportello.example/firmware/release"
 	"sportello.example/kiosk"
 	"sportello.example/kiosk/locale"
+	"sportello.example/kiosk/paper"
 	"sportello.example/kiosk/web"
 	"sportello.example/provisioning/enroll"
 	"sportello.example/provisioning/identity"
@@ -40,7 +41,7 @@ var (
 	_ kiosk.Sealer     = (*municipality)(nil)
 	_ kiosk.Printer    = (*printing.Spooler)(nil)
 	_ kiosk.Viewer     = (*viewer)(nil)
-	_ kiosk.Papers     = papers{}
+	_ kiosk.Papers     = paper.Sheets{}
 	_ outbox.Queue     = (*sqlite.Store)(nil)
 	_ outbox.Hub       = (*municipality)(nil)
 	_ printing.Journal = (*sqlite.Store)(nil)
@@ -152,7 +153,7 @@ func (b *Box) wire() error {
 	}
 	b.desk = kiosk.NewDesk(kiosk.Config{
 		Branch: branch, Kiosks: kiosks, Catalogue: catalogue, Journal: b.store, Hub: b.hub, Logins: b.hub, Printer: spool,
-		Viewer: &viewer{b.draw}, Papers: papers{}, Sealer: b.hub,
+		Viewer: &viewer{b.draw}, Papers: paper.Sheets{}, Sealer: b.hub,
 		LineUp: b.lineUp, Disk: b.disk, Kick: b.relay.Kick, Now: b.now, Log: b.log,
 		Idle: time.Duration(cfg.Intervals.Idle), Languages: b.texts.Has,
 	})

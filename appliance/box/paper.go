@@ -6,17 +6,7 @@ import (
 
 	"sportello.example/appliance/raster"
 	"sportello.example/kiosk"
-	"sportello.example/kiosk/paper"
 )
-
-// papers makes a kiosk.Papers of package paper.
-type papers struct{}
-
-// Declaration draws a self-declaration.
-func (papers) Declaration(f paper.DeclarationForm) ([]byte, error) { return paper.Declaration(f) }
-
-// Slip draws the slip of a request.
-func (papers) Slip(f paper.SlipForm) ([]byte, error) { return paper.Slip(f) }
 
 // previewWidth is how many pixels across a page is drawn: enough to read a certificate's small print on the kiosk.
 const previewWidth = 1240

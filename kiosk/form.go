@@ -116,6 +116,8 @@ func (f Field) check(v string, now time.Time) string {
 		return "long"
 	case !utf8.ValidString(v), strings.ContainsFunc(v, func(r rune) bool { return !unicode.IsPrint(r) || strings.ContainsRune("<>{}\\|^~`\ufffd", r) }):
 		return "letters"
+	case !paper.Printable(v):
+		return "letters" // the sheet's fonts have no such letter
 	}
 	switch f.Kind {
 	case FieldDate:
