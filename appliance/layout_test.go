@@ -37,8 +37,9 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":                        {"appliance", "appliance/box", "appliance/demo", "sync/hub", "sync/hub/server"},
 	"github.com/smallstep/pkcs7":                    {},
 	"github.com/makiuchi-d/gozxing":                 {"appliance/demo"},
-	"golang.org/x/net":                              {"appliance/dnssd", "appliance/demo"},
-	"golang.org/x/sys":                              {"appliance/raster", "appliance/dnssd", "appliance/demo", "sync/sqldb"},
+	"golang.org/x/net":                              {"appliance/demo"},
+	"golang.org/x/sys":                              {"appliance/box", "appliance/raster"},
+	"golang.org/x/sync":                             {"appliance/box"},
 }
 
 // topLevel is all that may stand beside the folders.
@@ -132,7 +133,7 @@ func checkImport(t *testing.T, path string, folder int, imp string) {
 func TestPrograms(t *testing.T) {
 	forbidden := map[string][]string{
 		"appliance": {"sync/hub", "provisioning/ca", "appliance/demo"}, // a stolen box holds nothing of the hub
-		"sync/hub":  {"appliance", "kiosk", "provisioning/identity"},
+		"sync/hub":  {"appliance", "kiosk"},
 	}
 	for _, p := range packages(t) {
 		path := strings.TrimPrefix(p.ImportPath, module)

@@ -172,7 +172,7 @@ func (k *kioskScreen) goHome(s *stage) {
 			k.t.Error(err)
 		}
 	}
-	_, _ = chromedp.Run(k.ctx, chromedp.Evaluate[bool](
+	_, _ = look(k, chromedp.Evaluate[bool](
 		`fetch(location.pathname.match(/^.k.\d+/)[0] + '/exit', {method: 'POST', redirect: 'manual', body: new URLSearchParams({reason: 'asked'})}).then(() => true)`,
 		chromedp.EvalAwaitPromise))
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
@@ -216,8 +216,15 @@ func (k *kioskScreen) typeIn(name, text string) {
 	}
 }
 
+// look runs an action that looks at the page. It gives up soon: a page that is left while it is looked at never answers.
+func look[T any](k *kioskScreen, a chromedp.Action[T]) (T, error) {
+	ctx, cancel := context.WithTimeout(k.ctx, 8*time.Second)
+	defer cancel()
+	return chromedp.Run(ctx, a)
+}
+
 func (k *kioskScreen) where() string {
-	p, err := chromedp.Run(k.ctx, chromedp.Evaluate[string](`location.pathname`))
+	p, err := look(k, chromedp.Evaluate[string](`location.pathname`))
 	if err != nil {
 		return err.Error()
 	}
@@ -248,10 +255,10 @@ func (k *kioskScreen) stillAt(page string) bool { return strings.HasSuffix(k.whe
 
 // axe returns what axe finds wrong with the page.
 func (k *kioskScreen) axe() ([]string, error) {
-	if _, err := chromedp.Run(k.ctx, chromedp.Evaluate[*runtime.RemoteObject](axe)); err != nil {
+	if _, err := look(k, chromedp.Evaluate[*runtime.RemoteObject](axe)); err != nil {
 		return nil, err
 	}
-	return chromedp.Run(k.ctx, chromedp.Evaluate[[]string](`axe.run(document, {
+	return look(k, chromedp.Evaluate[[]string](`axe.run(document, {
 		runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
 	}).then(r => r.violations.map(v => v.id + ': ' + v.help + ' ' + v.nodes.map(n => n.target.join(' ')).join(', ')))`,
 		chromedp.EvalAwaitPromise))
@@ -262,13 +269,13 @@ func (k *kioskScreen) within(limit time.Duration, what, expression string) {
 	k.t.Helper()
 	end := time.Now().Add(limit)
 	for time.Now().Before(end) {
-		if ok, err := chromedp.Run(k.ctx, chromedp.Evaluate[bool](expression)); err == nil && ok {
+		if ok, err := look(k, chromedp.Evaluate[bool](expression)); err == nil && ok {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	k.shoot("failed")
-	text, _ := chromedp.Run(k.ctx, chromedp.Evaluate[string](`document.body.innerText`))
+	text, _ := look(k, chromedp.Evaluate[string](`document.body.innerText`))
 	k.t.Fatalf("%s did not come within %s; the screen is at %s and says:\n%s", what, limit, k.where(), text)
 }
 
@@ -279,7 +286,7 @@ func (k *kioskScreen) says(limit time.Duration, text string) {
 }
 
 func (k *kioskScreen) shoot(name string) {
-	png, err := chromedp.Run(k.ctx, chromedp.FullScreenshot(100))
+	png, err := look(k, chromedp.FullScreenshot(100))
 	if err != nil {
 		return // the page is being left
 	}
@@ -336,7 +343,7 @@ func (k *kioskScreen) readQR() string {
 	k.t.Helper()
 	k.choose("action", "qr")
 	k.at("/qr")
-	page, err := chromedp.Run(k.ctx, chromedp.Evaluate[string](`document.documentElement.outerHTML`))
+	page, err := look(k, chromedp.Evaluate[string](`document.documentElement.outerHTML`))
 	if err != nil {
 		k.t.Fatal(err)
 	}

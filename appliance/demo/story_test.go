@@ -320,6 +320,9 @@ func goHome(t *testing.T, v *visitor) {
 	if err := v.open(ctx, v.base+"/exit"); err != nil {
 		t.Fatal(err)
 	}
+	if v.at("/k/1") {
+		return // nobody's session is open
+	}
 	if err := v.submit(ctx, answers{"reason": "asked"}); err != nil {
 		t.Fatal(err)
 	}

@@ -146,7 +146,7 @@ func (c *Client) post(ctx context.Context, path string, body []byte, conf *tls.C
 		return e, fmt.Errorf("hub answers %s with %d bytes of %q", resp.Status, len(b), resp.Header.Get("Content-Type"))
 	}
 	if resp.StatusCode != http.StatusOK {
-		var f refusal
+		var f Refusal
 		if err := json.Unmarshal(b, &f); err == nil {
 			for _, known := range refusals {
 				if f.Code == known.code && resp.StatusCode == known.status {

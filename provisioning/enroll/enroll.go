@@ -1,5 +1,5 @@
 // Package enroll is how a box gets into a hub: a one-time token and a certificate request go in, a certificate and what
-// else the box must know come out. Both halves live here: Client is the box's, Desk the hub's.
+// else the box must know come out. Client is the box's half; the hub's is package admit.
 //
 // The protocol is JSON over TLS. Enrolment trusts the CA (or its fingerprint) that came with the token; renewal is
 // authenticated by the certificate the box has, for some time also after it has ended.
@@ -43,18 +43,19 @@ type Request struct {
 	TokenKey []byte `json:"token_key"` // X25519 public key, for identity tokens sealed to this box
 }
 
+// Limits of messages.
 const (
-	maxRequest  = 16 << 10 // bytes
+	MaxRequest  = 16 << 10 // bytes of a Request
 	maxAnswer   = 64 << 10 // bytes
 	maxToken    = 100      // characters
 	tokenKeyLen = 32       // bytes of an X25519 public key
 )
 
-// errMalformed means that a message cannot be understood. Sending it again does not help.
-var errMalformed = errors.New("malformed")
+// ErrMalformed means that a message cannot be understood. Sending it again does not help.
+var ErrMalformed = errors.New("malformed")
 
-// refusal is the answer to a box that is not let in.
-type refusal struct {
+// Refusal is the answer to a box that is not let in.
+type Refusal struct {
 	Code string `json:"code"`
 }
 
@@ -68,29 +69,53 @@ var refusals = []struct {
 	{ErrRevoked, 403, "revoked"},
 	{ErrGraceOver, 403, "grace_over"},
 	{ErrTooMany, 429, "too_many"},
-	{errMalformed, 400, "malformed"},
+	{ErrMalformed, 400, "malformed"},
 }
 
-// parse reads a Request and checks all that can be checked without knowing the token.
-func parse(b []byte) (Request, *x509.CertificateRequest, error) {
+// ParseRequest reads a Request and checks all that can be checked without knowing the token.
+func ParseRequest(b []byte) (Request, *x509.CertificateRequest, error) {
 	var r Request
 	if err := json.Unmarshal(b, &r); err != nil {
-		return Request{}, nil, fmt.Errorf("%w: %w", errMalformed, err)
+		return Request{}, nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	if r.Token == "" || len(r.Token) > maxToken || len(r.TokenKey) != tokenKeyLen {
-		return Request{}, nil, fmt.Errorf("%w: token of %d characters, token key of %d bytes", errMalformed, len(r.Token), len(r.TokenKey))
+		return Request{}, nil, fmt.Errorf("%w: token of %d characters, token key of %d bytes", ErrMalformed, len(r.Token), len(r.TokenKey))
 	}
 	csr, err := x509.ParseCertificateRequest(r.CSR)
 	if err != nil {
-		return Request{}, nil, fmt.Errorf("%w: %w", errMalformed, err)
+		return Request{}, nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	if k, ok := csr.PublicKey.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
-		return Request{}, nil, fmt.Errorf("%w: %T is not a P-256 key", errMalformed, csr.PublicKey)
+		return Request{}, nil, fmt.Errorf("%w: %T is not a P-256 key", ErrMalformed, csr.PublicKey)
 	}
 	if err := csr.CheckSignature(); err != nil {
-		return Request{}, nil, fmt.Errorf("%w: %w", errMalformed, err)
+		return Request{}, nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return r, csr, nil
+}
+
+// RefusalOf returns the status and body as which err travels, and false for an error that a box cannot do anything
+// about.
+func RefusalOf(err error) (status int, body Refusal, ok bool) {
+	for _, f := range refusals {
+		if errors.Is(err, f.err) {
+			return f.status, Refusal{Code: f.code}, true
+		}
+	}
+	return 0, Refusal{}, false
+}
+
+// Key is the key material with which a box asks to be let in.
+type Key struct {
+	ID       string // SHA-256 of the TLS key's SubjectPublicKeyInfo, hexadecimal, as ca.KeyID
+	TokenKey []byte // X25519 public key
+}
+
+// Grant is what a token is good for.
+type Grant struct {
+	Box    uint32
+	Branch string
+	Kiosks int
 }
 
 // HashToken returns what a hub stores of a token. Spaces, dashes and case do not matter: people type tokens.

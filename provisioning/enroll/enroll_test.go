@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"sportello.example/provisioning/admit"
 	"sportello.example/provisioning/ca"
 	"sportello.example/provisioning/enroll"
 	"sportello.example/provisioning/identity"
@@ -74,7 +75,7 @@ func startHub(t *testing.T) *hub {
 	if h.ca, err = ca.Create(filepath.Join(t.TempDir(), "ca"), h.clock); err != nil {
 		t.Fatal(err)
 	}
-	d := &enroll.Desk{
+	d := &admit.Desk{
 		Boxes: h, CA: h.ca, Log: slog.New(slog.DiscardHandler),
 		Wrong: &throttle.Failures{Now: h.clock, Max: 5, Window: time.Minute},
 		Complete: func(_ context.Context, e *identity.Enrolment) error {
@@ -399,7 +400,7 @@ func FuzzEnrol(f *testing.F) {
 	f.Add([]byte("<html>"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		h := &hub{now: now(), tokens: map[[32]byte]string{enroll.HashToken("GOOD"): ""}, keys: map[uint32]string{}}
-		d := &enroll.Desk{
+		d := &admit.Desk{
 			Boxes: h, CA: a, Log: slog.New(slog.DiscardHandler), Wrong: &throttle.Failures{Now: now, Max: 5, Window: time.Minute},
 			Complete: func(context.Context, *identity.Enrolment) error { return nil },
 		}

@@ -57,7 +57,7 @@ type Store interface {
 	AddBox(ctx context.Context, b Box, tokenHash [32]byte, expires time.Time) (uint32, error)
 	// AddToken stores another token for a box. It fails with ErrUnknown.
 	AddToken(ctx context.Context, number uint32, tokenHash [32]byte, expires time.Time) error
-	// UseToken is enroll.Boxes.Use.
+	// UseToken is admit.Boxes.Use.
 	UseToken(ctx context.Context, tokenHash [32]byte, k enroll.Key, now time.Time) (Box, error)
 	// Box fails with ErrUnknown.
 	Box(ctx context.Context, number uint32) (Box, error)
@@ -129,13 +129,13 @@ func newToken() string {
 	return strings.Join([]string{t[:5], t[5:10], t[10:15], t[15:20], t[20:26]}, "-")
 }
 
-// Use implements enroll.Boxes.
+// Use implements admit.Boxes.
 func (f *Fleet) Use(ctx context.Context, tokenHash [32]byte, k enroll.Key) (enroll.Grant, error) {
 	b, err := f.store.UseToken(ctx, tokenHash, k, f.now().UTC())
 	return grant(b), err
 }
 
-// Renew implements enroll.Boxes.
+// Renew implements admit.Boxes.
 func (f *Fleet) Renew(ctx context.Context, number uint32, keyID string) (enroll.Grant, error) {
 	b, err := f.Admit(ctx, number, keyID)
 	return grant(b), err

@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"sportello.example/provisioning/enroll"
+	"sportello.example/provisioning/admit"
 	"sportello.example/provisioning/throttle"
 	"sportello.example/sync/hub/anpr"
 	"sportello.example/sync/hub/login"
@@ -88,7 +88,7 @@ func run(ctx context.Context, s settings, r *records, log *slog.Logger, ready fu
 	registry := s.registry()
 	ws, err := web.New(web.Config{
 		Log: log, Now: time.Now, PublicURL: publicURL, Municipality: s.Municipality, Place: s.place,
-		Enroll: &enroll.Desk{
+		Enroll: &admit.Desk{
 			Boxes: r.fleet, CA: r.ca, Log: log, Complete: r.complete(k, publicURL),
 			Wrong: &throttle.Failures{Now: time.Now, Max: 10, Window: 15 * time.Minute},
 		},

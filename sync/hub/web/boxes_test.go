@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"sportello.example/provisioning/admit"
 	"sportello.example/provisioning/ca"
 	"sportello.example/provisioning/enroll"
 	"sportello.example/provisioning/identity"
@@ -138,7 +139,7 @@ func start(t *testing.T) *hub {
 	public := &url.URL{Scheme: "http", Host: h.public.Listener.Addr().String()}
 	s, err := web.New(web.Config{
 		Log: log, Now: h.clock, PublicURL: public, Municipality: "Comune di Prova", Place: rome,
-		Enroll: &enroll.Desk{
+		Enroll: &admit.Desk{
 			Boxes: h.fleet, CA: h.ca, Log: log, Wrong: &throttle.Failures{Now: h.clock, Max: 5, Window: time.Minute},
 			Complete: func(_ context.Context, e *identity.Enrolment) error {
 				k := make([]byte, 32)

@@ -17,7 +17,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"sportello.example/provisioning/enroll"
+	"sportello.example/provisioning/admit"
 	"sportello.example/sync/hub/fleet"
 	"sportello.example/sync/hub/pickup"
 	"sportello.example/sync/hub/stats"
@@ -38,7 +38,7 @@ type Config struct {
 	// Place is where days begin and end.
 	Place *time.Location
 
-	Enroll   *enroll.Desk   // lets boxes in
+	Enroll   *admit.Desk    // lets boxes in
 	Fleet    *fleet.Fleet   // which boxes there are
 	Ingest   *stats.Ingest  // where events go
 	Reports  *stats.Reports // what they add up to
