@@ -214,7 +214,11 @@ func (b *Box) run(ctx context.Context) error {
 		defer cancel()
 		return srv.Shutdown(stop)
 	})
-	b.background(ctx, g)
+	port := 0
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok {
+		port = tcp.Port
+	}
+	b.background(ctx, g, port)
 	if err := b.store.Record(ctx, kiosk.SessionRow{}, event.Event{Kind: event.BoxStarted}); err != nil {
 		b.disk(errors.Is(err, kiosk.ErrDiskFull))
 		b.log.Error("event not stored", "kind", event.BoxStarted, "err", err)
@@ -230,7 +234,7 @@ func (b *Box) run(ctx context.Context) error {
 }
 
 // background starts everything that is not the pages.
-func (b *Box) background(ctx context.Context, g *errgroup.Group) {
+func (b *Box) background(ctx context.Context, g *errgroup.Group, port int) {
 	found := dnssd.Browser{
 		Types: []string{"_ipp._tcp", "_ipps._tcp"}, Interfaces: b.cfg.Discovery.Interfaces, Log: b.log, Now: b.now,
 	}
@@ -245,21 +249,13 @@ func (b *Box) background(ctx context.Context, g *errgroup.Group) {
 		return nil
 	})
 	if b.cfg.Discovery.Announce {
-		g.Go(func() error { return b.announce(ctx) })
+		g.Go(func() error { return b.announce(ctx, port) })
 	}
 }
 
-func (b *Box) announce(ctx context.Context) error {
-	_, port, err := net.SplitHostPort(b.cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("announce: %w", err)
-	}
-	n, err := net.LookupPort("tcp", port)
-	if err != nil {
-		return fmt.Errorf("announce: %w", err)
-	}
-	err = dnssd.Announce(ctx, dnssd.Announcement{
-		Instance: strings.TrimSpace("Sportello " + b.desk.Branch()), Type: "_http._tcp", Port: n,
+func (b *Box) announce(ctx context.Context, port int) error {
+	err := dnssd.Announce(ctx, dnssd.Announcement{
+		Instance: strings.TrimSpace("Sportello " + b.desk.Branch()), Type: "_http._tcp", Port: port,
 		TXT: map[string]string{"path": "/"}, Interfaces: b.cfg.Discovery.Interfaces, Log: b.log,
 	})
 	if err != nil {

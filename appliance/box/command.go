@@ -34,13 +34,13 @@ func Main(args []string, o Options) int {
 }
 
 func report(o Options, err error) int {
-	fmt.Fprintf(o.Stderr, "%s: error: %v\n", o.Name, err)
+	_, _ = fmt.Fprintf(o.Stderr, "%s: error: %v\n", o.Name, err)
 	var usage *UsageError
 	if !errors.As(err, &usage) {
 		return 1
 	}
 	if usage.Hint != "" {
-		fmt.Fprintf(o.Stderr, "%s: hint: %s\n", o.Name, usage.Hint)
+		_, _ = fmt.Fprintf(o.Stderr, "%s: hint: %s\n", o.Name, usage.Hint)
 	}
 	return 2
 }

@@ -85,8 +85,10 @@ func named(name string) func([]Service) bool {
 func TestLoopbackAlone(t *testing.T) {
 	t.Run("finds what was announced before", func(t *testing.T) {
 		name := unique(t, "Città – Sala 1.0 (nuova)")
-		announce(t, Announcement{Instance: name, Type: "_ipp._tcp", Host: "sala", Port: 8631,
-			TXT: map[string]string{"rp": "ipp/print", "note": "primo piano, è", "txtvers": "1", "UUID": "x"}})
+		announce(t, Announcement{
+			Instance: name, Type: "_ipp._tcp", Host: "sala", Port: 8631,
+			TXT: map[string]string{"rp": "ipp/print", "note": "primo piano, è", "txtvers": "1", "UUID": "x"},
+		})
 		time.Sleep(300 * time.Millisecond)
 		find := browse(t, Browser{Types: []string{"_ipp._tcp", "_ipps._tcp"}})
 		all := find("announced service", 2*time.Second, named(name))

@@ -41,8 +41,11 @@ func TestTXT(t *testing.T) {
 		in   []string
 		want map[string]string
 	}{
-		{"printer", []string{"txtvers=1", "rp=ipp/print", `note=Primo piano, sala \195\168`, "UUID=ab-c"},
-			map[string]string{"txtvers": "1", "rp": "ipp/print", "note": "Primo piano, sala è", "uuid": "ab-c"}},
+		{
+			"printer",
+			[]string{"txtvers=1", "rp=ipp/print", `note=Primo piano, sala \195\168`, "UUID=ab-c"},
+			map[string]string{"txtvers": "1", "rp": "ipp/print", "note": "Primo piano, sala è", "uuid": "ab-c"},
+		},
 		{"first of two keys counts", []string{"a=1", "A=2"}, map[string]string{"a": "1"}},
 		{"no value", []string{"binary", "empty="}, map[string]string{"binary": "", "empty": ""}},
 		{"no key", []string{"=x", ""}, map[string]string{}},

@@ -36,8 +36,10 @@ const (
 	JobCompleted         JobState = 9
 )
 
-var jobStates = map[JobState]string{JobPending: "pending", JobPendingHeld: "pending-held", JobProcessing: "processing",
-	JobProcessingStopped: "processing-stopped", JobCanceled: "canceled", JobAborted: "aborted", JobCompleted: "completed"}
+var jobStates = map[JobState]string{
+	JobPending: "pending", JobPendingHeld: "pending-held", JobProcessing: "processing",
+	JobProcessingStopped: "processing-stopped", JobCanceled: "canceled", JobAborted: "aborted", JobCompleted: "completed",
+}
 
 func (s JobState) String() string {
 	if n, ok := jobStates[s]; ok {
@@ -108,11 +110,13 @@ var jobAttributes = []string{"job-id", "job-uuid", "job-name", "job-state", "job
 
 // printerAttributes is what is asked of a printer: never whole groups, because media-col-database alone can be half a
 // megabyte.
-var printerAttributes = []string{"printer-name", "printer-info", "printer-make-and-model", "printer-uuid", "printer-state",
+var printerAttributes = []string{
+	"printer-name", "printer-info", "printer-make-and-model", "printer-uuid", "printer-state",
 	"printer-state-reasons", "printer-state-message", "printer-is-accepting-jobs", "printer-up-time", "printer-input-tray",
 	"queued-job-count", "document-format-supported", "media-supported", "media-ready", "media-default", "media-col-ready",
 	"media-col-supported", "sides-supported", "print-color-mode-supported", "print-scaling-supported",
-	"print-quality-supported", "operations-supported"}
+	"print-quality-supported", "operations-supported",
+}
 
 const (
 	maxValues  = 4096 // of one attribute

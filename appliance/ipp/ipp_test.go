@@ -233,7 +233,9 @@ func TestAnswersThatAreNone(t *testing.T) {
 	}{
 		{"HTTP 500", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }},
 		{"a password is wanted", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }},
-		{"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, redirected.URL, 307) }},
+		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, redirected.URL, http.StatusTemporaryRedirect)
+		}},
 		{"a web page", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }},
 		{"garbage", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/ipp")
@@ -288,8 +290,14 @@ func TestHowADocumentIsSent(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	for _, cfg := range []ipp.Config{
-		{URI: ""}, {URI: "http://p/"}, {URI: "ipp:///x"}, {URI: "ipp://user@p/"}, {URI: "ipp://p/" + strings.Repeat("x", 1024)},
-		{URI: "ipp://p/", Pins: []string{strings.Repeat("0", 64)}}, {URI: "ipps://p/", Pins: []string{"00"}}, {URI: "ipp://%zz/"},
+		{URI: ""},
+		{URI: "http://p/"},
+		{URI: "ipp:///x"},
+		{URI: "ipp://user@p/"},
+		{URI: "ipp://p/" + strings.Repeat("x", 1024)},
+		{URI: "ipp://p/", Pins: []string{strings.Repeat("0", 64)}},
+		{URI: "ipps://p/", Pins: []string{"00"}},
+		{URI: "ipp://%zz/"},
 	} {
 		if _, err := ipp.New(cfg); err == nil {
 			t.Errorf("%+v: no error", cfg)

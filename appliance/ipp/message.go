@@ -242,8 +242,10 @@ func (c *Client) exchange(ctx context.Context, via http.RoundTripper, m request,
 		return answer{}, fmt.Errorf("%v: %w: it is for request %d, not %d", m.op, ErrAnswer, a.RequestID, m.RequestID)
 	}
 	if a.Code >= firstError {
-		return answer{}, &StatusError{Op: m.op.String(), Status: Status(a.Code),
-			Message: first(a.Operation, "status-message", maxStatusMessage), Unsupported: a.unsupported()}
+		return answer{}, &StatusError{
+			Op: m.op.String(), Status: Status(a.Code),
+			Message: first(a.Operation, "status-message", maxStatusMessage), Unsupported: a.unsupported(),
+		}
 	}
 	return a, nil
 }

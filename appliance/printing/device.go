@@ -43,9 +43,11 @@ type device struct {
 }
 
 func newDevice(a Approved, cfg Config) (*device, error) {
-	d := &device{approved: a, uuid: normal(a.UUID), user: cfg.User, now: cfg.Now, lock: make(chan struct{}, 1),
+	d := &device{
+		approved: a, uuid: normal(a.UUID), user: cfg.User, now: cfg.Now, lock: make(chan struct{}, 1),
 		hurry: make(chan struct{}, 1), clients: map[string]*ipp.Client{},
-		last: kiosk.PrinterStatus{State: kiosk.PrinterOffline, Trouble: kiosk.TroubleUnreachable, Since: cfg.Now()}}
+		last: kiosk.PrinterStatus{State: kiosk.PrinterOffline, Trouble: kiosk.TroubleUnreachable, Since: cfg.Now()},
+	}
 	if d.uuid == "" {
 		return nil, fmt.Errorf("approved printer %q has no UUID", a.URI)
 	}

@@ -220,7 +220,7 @@ func (r *run) broken(ctx context.Context, err error) error {
 	if errors.As(err, &se) && !se.Later() {
 		return out // it would refuse again
 	}
-	return errAgain{out}
+	return againError{out}
 }
 
 // neverBegun reports whether a sending failed before one byte of the document left.

@@ -92,10 +92,12 @@ func start(t *testing.T, cfg ipptest.Config) *ipptest.Printer {
 
 // quick is a configuration with short waits for p.
 func quick(p *ipptest.Printer, j printing.Journal) printing.Config {
-	return printing.Config{Approved: []printing.Approved{{UUID: p.UUID(), URI: p.URI()}}, Journal: j,
+	return printing.Config{
+		Approved: []printing.Approved{{UUID: p.UUID(), URI: p.URI()}}, Journal: j,
 		Idle: 50 * time.Millisecond, Active: 20 * time.Millisecond, Poll: 10 * time.Millisecond,
 		Gone: 500 * time.Millisecond, Busy: 3 * time.Second, Grace: time.Second,
-		Log: slog.New(slog.NewTextHandler(discard{}, nil)), Now: time.Now}
+		Log: slog.New(slog.NewTextHandler(discard{}, nil)), Now: time.Now,
+	}
 }
 
 type discard struct{}

@@ -8,10 +8,12 @@ import (
 )
 
 func office() ipp.Printer {
-	return ipp.Printer{State: ipp.PrinterIdle, Accepting: true, Formats: []string{"application/octet-stream", "image/urf", ipp.PDF},
+	return ipp.Printer{
+		State: ipp.PrinterIdle, Accepting: true, Formats: []string{"application/octet-stream", "image/urf", ipp.PDF},
 		MediaSupported: []string{ipp.A4Name, "na_letter_8.5x11in"}, MediaReady: []string{ipp.A4Name}, MediaDefault: ipp.A4Name,
 		SizesReady: []ipp.Size{ipp.A4}, MediaCol: []string{"media-size", "media-source"}, Sides: []string{"two-sided-long-edge", "one-sided"},
-		ColorModes: []string{"color", "auto", "monochrome"}, Scalings: []string{"auto", "none"}, Qualities: []int{3, 4, 5}}
+		ColorModes: []string{"color", "auto", "monochrome"}, Scalings: []string{"auto", "none"}, Qualities: []int{3, 4, 5},
+	}
 }
 
 func TestPlan(t *testing.T) {
@@ -39,14 +41,21 @@ func TestPlan(t *testing.T) {
 		}, ipp.Ticket{}, kiosk.TroubleMedia},
 		{"names borderless A4 only", func(p *ipp.Printer) { p.MediaReady, p.SizesReady = []string{ipp.A4Name + ".borderless"}, nil }, whole, ""},
 		{"sizes are in media-col-ready only", func(p *ipp.Printer) { p.MediaReady = nil }, whole, ""},
-		{"knows no media-col", func(p *ipp.Printer) { p.MediaCol = nil },
-			with(func(t *ipp.Ticket) { t.Size, t.Media = ipp.Size{}, ipp.A4Name }), ""},
+		{
+			"knows no media-col", func(p *ipp.Printer) { p.MediaCol = nil },
+			with(func(t *ipp.Ticket) { t.Size, t.Media = ipp.Size{}, ipp.A4Name }), "",
+		},
 		{"takes raster only", func(p *ipp.Printer) { p.Formats = []string{"image/urf", "image/pwg-raster"} }, ipp.Ticket{}, kiosk.TroubleFormat},
 		{"guesses formats", func(p *ipp.Printer) { p.Formats = []string{"application/octet-stream"} }, ipp.Ticket{}, kiosk.TroubleFormat},
-		{"says nothing of the rest", func(p *ipp.Printer) { p.Sides, p.ColorModes, p.Scalings, p.Qualities = nil, nil, nil, nil },
-			ipp.Ticket{Format: ipp.PDF, Size: ipp.A4}, ""},
-		{"has no monochrome", func(p *ipp.Printer) { p.ColorModes = []string{"color", "auto"} },
-			with(func(t *ipp.Ticket) { t.ColorMode = "auto" }), ""},
+		{
+			"says nothing of the rest", func(p *ipp.Printer) { p.Sides, p.ColorModes, p.Scalings, p.Qualities = nil, nil, nil, nil },
+			ipp.Ticket{Format: ipp.PDF, Size: ipp.A4},
+			"",
+		},
+		{
+			"has no monochrome", func(p *ipp.Printer) { p.ColorModes = []string{"color", "auto"} },
+			with(func(t *ipp.Ticket) { t.ColorMode = "auto" }), "",
+		},
 		{"says nothing at all", func(p *ipp.Printer) { *p = ipp.Printer{} }, ipp.Ticket{}, kiosk.TroubleFormat},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

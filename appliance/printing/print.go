@@ -25,8 +25,8 @@ type run struct {
 	away    time.Time     // since when the printer does not answer; zero while it does
 }
 
-// errAgain asks for a second attempt: no sheet of the first came out.
-type errAgain struct{ error }
+// againError asks for a second attempt: no sheet of the first came out.
+type againError struct{ error }
 
 // Print implements kiosk.Printer. The document is sent a second time only when the connection broke while it was being
 // sent and the printer has said that no sheet came out, and then only once.
@@ -39,7 +39,7 @@ func (s *Spooler) Print(ctx context.Context, job kiosk.PrintJob, report func(kio
 	}
 	for attempt := 1; ; attempt++ {
 		err := s.attempt(ctx, job, report)
-		var again errAgain
+		var again againError
 		if !errors.As(err, &again) {
 			return err
 		}

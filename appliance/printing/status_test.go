@@ -84,8 +84,10 @@ func service(t *testing.T, p *ipptest.Printer, uuid string) dnssd.Service {
 	if strings.HasPrefix(p.URI(), "ipps:") {
 		typ = "_ipps._tcp"
 	}
-	return dnssd.Service{Instance: "x", Type: typ, Host: "x.local", Port: n,
-		Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, TXT: map[string]string{"uuid": uuid, "rp": "ipp/print"}}
+	return dnssd.Service{
+		Instance: "x", Type: typ, Host: "x.local", Port: n,
+		Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, TXT: map[string]string{"uuid": uuid, "rp": "ipp/print"},
+	}
 }
 
 func TestFollowsAnnouncements(t *testing.T) {

@@ -181,8 +181,10 @@ func TestItalianIsEasyToRead(t *testing.T) {
 
 func TestPlainWords(t *testing.T) {
 	banned := map[string][]string{
-		"it": {"autenticazione", "autentic", "sessione", "timeout", "spool", "idp", "errore", "500", "server", "hub", "offline", "online", "login", "token",
-			"qr code", "pdf", "inserire", "digitare", "procedere", "effettuare", "usufruire", "mediante", "selezionare", "ovvero", "altresì"},
+		"it": {
+			"autenticazione", "autentic", "sessione", "timeout", "spool", "idp", "errore", "500", "server", "hub", "offline", "online", "login", "token",
+			"qr code", "pdf", "inserire", "digitare", "procedere", "effettuare", "usufruire", "mediante", "selezionare", "ovvero", "altresì",
+		},
 		"en": {"authentication", "session", "timeout", "spool", "idp", "error", "500", "server", "hub", "offline", "token", "pdf", "please proceed"},
 	}
 	for tag, words := range banned {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -19,8 +20,13 @@ import (
 // every state: each must be whole, and HTML that a strict reader accepts.
 func TestEveryPage(t *testing.T) {
 	printers := []kiosk.PrinterStatus{
-		{State: kiosk.PrinterReady}, {State: kiosk.PrinterBusy}, {State: kiosk.PrinterAttention, Trouble: kiosk.TroubleJam},
-		{State: kiosk.PrinterAttention}, {State: kiosk.PrinterOffline}, {State: kiosk.PrinterNone}, {},
+		{State: kiosk.PrinterReady},
+		{State: kiosk.PrinterBusy},
+		{State: kiosk.PrinterAttention, Trouble: kiosk.TroubleJam},
+		{State: kiosk.PrinterAttention},
+		{State: kiosk.PrinterOffline},
+		{State: kiosk.PrinterNone},
+		{},
 	}
 	drawn := map[string]bool{}
 	for _, st := range states() {
@@ -144,7 +150,7 @@ func unbalanced(body string) []string {
 	for {
 		switch z.Next() {
 		case html.ErrorToken:
-			if z.Err() != io.EOF {
+			if !errors.Is(z.Err(), io.EOF) {
 				f = append(f, z.Err().Error())
 			}
 			if len(open) > 0 {

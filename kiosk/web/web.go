@@ -147,16 +147,13 @@ func (s *Server) visit(c echo.Context) (visit, error) {
 		return visit{}, kiosk.ErrNoKiosk
 	}
 	v := visit{kiosk: n, lineUp: s.desk.LineUp()}
-	cookie, err := c.Cookie(sessionCookie)
-	if err != nil || cookie.Value == "" {
-		return v, nil
+	if cookie, err := c.Cookie(sessionCookie); err == nil && cookie.Value != "" {
+		ses, err := s.desk.Session(n, cookie.Value)
+		v.stale = err != nil
+		if err == nil {
+			v.session, v.view = ses, ses.View()
+		}
 	}
-	ses, err := s.desk.Session(n, cookie.Value)
-	if err != nil {
-		v.stale = true
-		return v, nil
-	}
-	v.session, v.view = ses, ses.View()
 	return v, nil
 }
 

@@ -28,8 +28,10 @@ func (p *Printer) Status() Status {
 	defer p.mu.Unlock()
 	state, reasons := p.status()
 	names := map[int]string{3: "idle", 4: "processing", 5: "stopped"}
-	return Status{Name: p.cfg.Name, URI: uri, UUID: p.uuid, Pin: p.pin, State: names[state], Reasons: reasons,
-		Paper: p.paper, Gone: p.server == nil, Sheets: len(p.sheets)}
+	return Status{
+		Name: p.cfg.Name, URI: uri, UUID: p.uuid, Pin: p.pin, State: names[state], Reasons: reasons,
+		Paper: p.paper, Gone: p.server == nil, Sheets: len(p.sheets),
+	}
 }
 
 // Control turns the printer's knobs over HTTP, for a printer that is a process of its own:

@@ -183,8 +183,10 @@ func (p *Printer) state(j *job, state int, reasons ...string) {
 	}
 }
 
-var stateNames = map[int]string{pending: "pending", processing: "processing", processingStopped: "processing-stopped",
-	canceled: "canceled", aborted: "aborted", completed: "completed"}
+var stateNames = map[int]string{
+	pending: "pending", processing: "processing", processingStopped: "processing-stopped",
+	canceled: "canceled", aborted: "aborted", completed: "completed",
+}
 
 func (p *Printer) mediaDefault() string {
 	if len(p.ready) == 0 {

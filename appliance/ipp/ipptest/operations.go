@@ -80,8 +80,10 @@ func (p *Printer) create(m *goipp.Message) *goipp.Message {
 	if a.Code >= 0x100 {
 		return a
 	}
-	j := &job{id: p.nextJob, uuid: newUUID(), name: text(m.Operation, "job-name"), user: text(m.Operation, "requesting-user-name"),
-		media: media(m.Job), created: p.cfg.Now(), state: pending, reasons: []string{"job-incoming", "job-data-insufficient"}}
+	j := &job{
+		id: p.nextJob, uuid: newUUID(), name: text(m.Operation, "job-name"), user: text(m.Operation, "requesting-user-name"),
+		media: media(m.Job), created: p.cfg.Now(), state: pending, reasons: []string{"job-incoming", "job-data-insufficient"},
+	}
 	p.nextJob++
 	p.jobs = append(p.jobs, j)
 	p.notify()

@@ -163,8 +163,10 @@ func (p *Printer) listen() error {
 	if p.cfg.TLS {
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{p.cert}, MinVersion: tls.VersionTLS12})
 	}
-	srv := &http.Server{Handler: http.HandlerFunc(p.serve), ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)}
+	srv := &http.Server{
+		Handler: http.HandlerFunc(p.serve), ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+	}
 	p.server = srv
 	p.serving.Go(func() {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -239,8 +241,10 @@ func (p *Printer) Announce(ctx context.Context, interfaces []string) error {
 	}
 	return dnssd.Announce(ctx, dnssd.Announcement{
 		Instance: p.cfg.Name, Type: typ, Host: "stampante-" + p.UUID()[:8], Port: n, Interfaces: interfaces, Log: p.cfg.Log,
-		TXT: map[string]string{"txtvers": "1", "qtotal": "1", "rp": path[1:], "ty": "Sportello virtual printer", "note": "",
-			"pdl": "application/pdf", "UUID": p.UUID(), "TLS": tlsVersion, "Color": "F", "Duplex": "F"},
+		TXT: map[string]string{
+			"txtvers": "1", "qtotal": "1", "rp": path[1:], "ty": "Sportello virtual printer", "note": "",
+			"pdl": "application/pdf", "UUID": p.UUID(), "TLS": tlsVersion, "Color": "F", "Duplex": "F",
+		},
 	})
 }
 

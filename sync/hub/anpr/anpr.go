@@ -145,7 +145,7 @@ func (c *Client) resolve(ctx context.Context, applicant, want string) (string, e
 // ref names member towards applicant. It holds for this applicant only and tells nobody anything.
 func ref(key []byte, applicant, member string) string {
 	m := hmac.New(sha256.New, key)
-	fmt.Fprintf(m, "%s\x00%s", applicant, member)
+	_, _ = fmt.Fprintf(m, "%s\x00%s", applicant, member)
 	return hex.EncodeToString(m.Sum(nil)[:16])
 }
 

@@ -5,10 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/xml"
 	"strings"
 	"text/template"
-
-	"encoding/xml"
 
 	"github.com/beevik/etree"
 	dsig "github.com/russellhaering/goxmldsig"

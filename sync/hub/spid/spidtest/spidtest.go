@@ -261,7 +261,7 @@ func (p *IdP) serviceProvider(ctx context.Context) (*serviceProvider, error) {
 	defer func() { _ = res.Body.Close() }()
 	raw, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	if err != nil || res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("read %s: status %d, %v", from, res.StatusCode, err)
+		return nil, fmt.Errorf("read %s: status %d, %w", from, res.StatusCode, err)
 	}
 	if sp, err = parseSP(bytes.TrimSpace(raw)); err != nil {
 		return nil, fmt.Errorf("metadata of the service provider: %w", err)
