@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 	_ "time/tzdata" // a box may have no time zones of its own
 
@@ -96,7 +97,7 @@ func parseConfig(path string, b []byte) (Config, error) {
 		switch {
 		case errors.As(err, &strict) && len(strict.Errors) > 0:
 			line, _ := strict.Errors[0].Position()
-			err = fmt.Errorf("%s:%d: no field is called %q", path, line, fmt.Sprint(strict.Errors[0].Key()))
+			err = fmt.Errorf("%s:%d: no field is called %q", path, line, strings.Join(strict.Errors[0].Key(), "."))
 		case errors.As(err, &at):
 			line, _ := at.Position()
 			err = fmt.Errorf("%s:%d: %w", path, line, err)

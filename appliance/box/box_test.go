@@ -1,0 +1,137 @@
+package box
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"sportello.example/appliance/raster"
+	"sportello.example/kiosk"
+	"sportello.example/sync/crossdevice"
+	"sportello.example/sync/health"
+	"sportello.example/sync/uplink"
+	"sportello.example/sync/wire"
+)
+
+// TestMain lets the test binary draw pages as the box's child.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "raster" {
+		os.Exit(Main(os.Args[1:], Options{}))
+	}
+	os.Exit(m.Run())
+}
+
+func TestExitCodes(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		args []string
+		want int
+	}{
+		{"done", []string{"version"}, 0},
+		{"failed", []string{"diagnose", "--data", t.TempDir()}, 1},
+		{"unknown command", []string{"serf"}, 2},
+		{"unknown flag", []string{"--nothing"}, 2},
+		{"no such file", []string{"--config", "nothing.toml"}, 2},
+		{"address nobody has", []string{"--data", t.TempDir(), "--listen", "192.0.2.1:1"}, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var out, said bytes.Buffer
+			if got := Main(tt.args, Options{Stdout: &out, Stderr: &said}); got != tt.want {
+				t.Errorf("exit code %d, want %d: %s%s", got, tt.want, out.String(), said.String())
+			}
+			if tt.want == 2 && !bytes.Contains(said.Bytes(), []byte("appliance: hint: ")) {
+				t.Errorf("no hint: %s", said.String())
+			}
+		})
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte("listen = \"127.0.0.1:0\"\n[[printer]]\nuuid = \"a\"\n[intervals]\nping = \"5s\"\n"))
+	f.Add([]byte("kiosk = 2"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := parseConfig("box.toml", b)
+		var usage *UsageError
+		if err != nil && !errors.As(err, &usage) {
+			t.Errorf("%q: %v is not a usage error", b, err)
+		}
+		if err == nil && time.Duration(c.Intervals.Ping) < 0 {
+			t.Errorf("%q: negative interval", b)
+		}
+	})
+}
+
+func TestClock(t *testing.T) {
+	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	board := health.New(func() time.Time { return now })
+	c := &clock{now: func() time.Time { return now }, board: board}
+	if c.ok() {
+		t.Error("believed before anybody has confirmed it")
+	}
+	c.hubSaid(now.Add(time.Minute))
+	if !c.ok() || !c.hubTime().Equal(now) {
+		t.Errorf("a minute off: ok %v, hub's time %s", c.ok(), c.hubTime())
+	}
+	c.hubSaid(now.Add(24 * time.Hour))
+	if c.ok() || !c.hubTime().Equal(now.Add(24*time.Hour)) || board.Status(health.Clock).State != health.Down {
+		t.Errorf("a day off: ok %v, hub's time %s, light %+v", c.ok(), c.hubTime(), board.Status(health.Clock))
+	}
+}
+
+func TestHubErrorsInTheKiosksWords(t *testing.T) {
+	for _, tt := range []struct{ err, want error }{
+		{fmt.Errorf("certificate: %w", uplink.ErrOffline), kiosk.ErrOffline},
+		{uplink.ErrRegistryDown, kiosk.ErrRegistryDown},
+		{uplink.ErrDigest, kiosk.ErrDocument},
+		{&uplink.ProblemError{Code: wire.ProblemNotRegistered}, kiosk.ErrNotIssued},
+		{&uplink.ProblemError{Code: wire.ProblemNotCertifiable}, kiosk.ErrNotIssued},
+		{&uplink.ProblemError{Code: wire.ProblemRegistryDown}, kiosk.ErrRegistryDown},
+		{&uplink.ProblemError{Code: wire.ProblemLoginUnknown}, kiosk.ErrLoginOver},
+		{&uplink.ProblemError{Code: wire.ProblemNoSuchRequest}, kiosk.ErrNoRequest},
+		{&uplink.ProblemError{Code: wire.ProblemTooMany}, kiosk.ErrTooMany},
+	} {
+		if got := hubError(tt.err); !errors.Is(got, tt.want) {
+			t.Errorf("hubError(%v) = %v, want %v", tt.err, got, tt.want)
+		}
+	}
+	for _, tt := range []struct{ err, want error }{
+		{&crossdevice.WrongError{Left: 2}, kiosk.ErrCodeWrong},
+		{crossdevice.ErrDead, kiosk.ErrLoginDead},
+		{crossdevice.ErrNone, kiosk.ErrLoginDead},
+		{crossdevice.ErrExpired, kiosk.ErrLoginExpired},
+		{crossdevice.ErrLocked, kiosk.ErrLoginLocked},
+	} {
+		if got := codeError(tt.err); !errors.Is(got, tt.want) {
+			t.Errorf("codeError(%v) = %v, want %v", tt.err, got, tt.want)
+		}
+	}
+}
+
+func TestViewerRefusesWhatIsNoCertificate(t *testing.T) {
+	v := &viewer{&raster.Rasteriser{CacheDir: t.TempDir()}}
+	if _, err := v.Draw(t.Context(), []byte("<html>captive portal</html>"), true); !errors.Is(err, kiosk.ErrDocument) {
+		t.Errorf("a page of a captive portal: %v, want ErrDocument", err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := v.Draw(gone, []byte("%PDF-1.4"), true); errors.Is(err, kiosk.ErrDocument) {
+		t.Errorf("a citizen who has gone: %v must not blame the document", err)
+	}
+}
+
+func TestNotEnrolledIsOffline(t *testing.T) {
+	m := &municipality{now: time.Now}
+	if _, err := m.Certificate(t.Context(), wire.CertificateRequest{}); !errors.Is(err, kiosk.ErrOffline) {
+		t.Errorf("certificate: %v", err)
+	}
+	if _, err := m.Begin(1); !errors.Is(err, kiosk.ErrOffline) {
+		t.Errorf("challenge: %v", err)
+	}
+	if _, err := m.Seal([]byte("x")); err == nil {
+		t.Error("sealed without a key")
+	}
+}
