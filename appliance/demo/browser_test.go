@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -26,8 +27,9 @@ import (
 //go:embed testdata/axe/axe.min.js
 var axe string
 
-// chromium starts the browser that all tests of this package share.
-func chromium(t *testing.T) context.Context {
+// chromium starts a kiosk's browser and returns the folder of its profile. stop ends it, and all that it would still
+// write is written then.
+func chromium(t *testing.T) (browser context.Context, profile string, stop func()) {
 	t.Helper()
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -39,21 +41,27 @@ func chromium(t *testing.T) context.Context {
 	if path == "" {
 		t.Fatal("no Chromium: install Debian's package chromium (.ci/run does)")
 	}
-	profile := t.TempDir()
+	profile = t.TempDir()
 	opts := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(profile),
 		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true), chromedp.Flag("no-first-run", true),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true), chromedp.Flag("disk-cache-size", "1"),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"))
-	alloc, stop := chromedp.NewExecAllocator(context.Background(), opts...)
-	t.Cleanup(stop)
+	alloc, end := chromedp.NewExecAllocator(context.Background(), opts...)
 	browser, quit := chromedp.NewContext(alloc)
-	t.Cleanup(quit)
+	stop = sync.OnceFunc(func() {
+		if err := chromedp.Cancel(browser); err != nil && !errors.Is(err, context.Canceled) {
+			t.Logf("close Chromium: %v", err)
+		}
+		quit()
+		end()
+	})
+	t.Cleanup(stop)
 	if err := chromedp.Do(browser); err != nil {
 		t.Fatalf("start Chromium: %v", err)
 	}
-	return browser
+	return browser, profile, stop
 }
 
 // A kioskScreen is a kiosk's browser, with somebody who looks at every page: nothing may be said on its console, nothing
@@ -71,10 +79,10 @@ type kioskScreen struct {
 	problems []string
 }
 
-// openKiosk opens a kiosk's browser of its own: no cookie or storage is shared with another one.
+// openKiosk opens a kiosk's screen, in the browser's own profile: what one citizen leaves in it the next one finds.
 func openKiosk(t *testing.T, browser context.Context, s *stage, story string) *kioskScreen {
 	t.Helper()
-	ctx, quit := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
+	ctx, quit := chromedp.NewContext(browser)
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	k := &kioskScreen{t: t, ctx: ctx, host: s.addr.kiosk, base: "http://" + s.addr.kiosk + "/k/1", story: story, shots: artefacts(t)}
 	if err := chromedp.Do(ctx, chromedp.EmulateViewport(1920, 1080)); err != nil {

@@ -79,7 +79,7 @@ func hashOf(b []byte) string {
 // TestKiosk plays a citizen at a real browser, with the line up, cut before, and cut in the middle.
 func TestKiosk(t *testing.T) {
 	s := town(t)
-	browser := chromium(t)
+	browser, profile, closeBrowser := chromium(t)
 	ada := citizen1(t, func(p person) bool { return p.Note == "" })
 	mended := func(t *testing.T) {
 		t.Helper()
@@ -251,6 +251,30 @@ func TestKiosk(t *testing.T) {
 		k.press("form[action$='/exit'] button.primary, form[action$='/exit'] button")
 		k.done()
 	})
+
+	closeBrowser()
+	nothingStays(t, s, profile, ada)
+}
+
+// nothingStays searches everything that box, hub and browser have written for the citizen and for what was typed.
+func nothingStays(t *testing.T, s *stage, profile string, who person) {
+	t.Helper()
+	needles := []needle{
+		newNeedle("the citizen's fiscal code", who.FiscalCode), newNeedle("the citizen's name", who.Name),
+		newNeedle("the typed name", "Zefirina"), newNeedle("the typed family name", "Canarinissima"), newNeedle("the typed street", "Zefirelli"),
+	}
+	for dir, least := range map[string]int{s.dir: 10, profile: 10} {
+		files, found, err := searchTree(t.Context(), dir, append(needles, documents[0]), everything)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files < least {
+			t.Errorf("only %d files were searched in %s", files, dir)
+		}
+		for _, r := range found {
+			t.Errorf("left behind: %s", r)
+		}
+	}
 }
 
 // declare fills in a self-declaration, from the attract page to the preview.
@@ -314,7 +338,7 @@ func misbehave(t *testing.T, s *stage, knob string) {
 }
 
 // goHome ends whatever session a visitor is in.
-func goHome(t *testing.T, v *visitor) {
+func goHome(t testing.TB, v *visitor) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
 	if err := v.open(ctx, v.base+"/exit"); err != nil {

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 }
 
 // town starts a whole demo on free ports, and stops it when the test ends.
-func town(t *testing.T) *stage {
+func town(t testing.TB) *stage {
 	t.Helper()
 	o := options{kiosk: "127.0.0.1:0", hub: "127.0.0.1:0", console: "127.0.0.1:0", stdout: io.Discard, stderr: os.Stderr}
 	s, err := newStage(o, t.TempDir(), slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
