@@ -33,7 +33,7 @@ type checker struct {
 func check(ctx context.Context, s *stage) error {
 	ctx, cancel := context.WithTimeout(ctx, checkLimit+time.Duration(s.opt.sessions)*time.Second)
 	defer cancel()
-	c := &checker{stage: s, console: newControl("http://" + s.addr.console), start: time.Now()}
+	c := &checker{stage: s, console: newControl("http://" + s.addr.console), start: now()}
 	type step struct {
 		name string
 		do   func(context.Context) error
@@ -41,12 +41,12 @@ func check(ctx context.Context, s *stage) error {
 	play := func(heading string, steps ...step) error {
 		c.say("%s", heading)
 		for _, st := range steps {
-			begin := time.Now()
+			begin := now()
 			if err := st.do(ctx); err != nil {
 				c.say("  FAILED  %s", st.name)
 				return fmt.Errorf("check: %s: %w", st.name, err)
 			}
-			c.say("  %6.2f s  %s", time.Since(begin).Seconds(), st.name)
+			c.say("  %6.2f s  %s", now().Sub(begin).Seconds(), st.name)
 		}
 		return nil
 	}

@@ -26,7 +26,7 @@ func special(c anprtest.Citizen, byCode map[string]anprtest.Citizen) string {
 	var notes []string
 	add := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
 	if !c.Registered {
-		return "ha SPID ma non è in ANPR: nessun certificato · not in the registry"
+		return "ha SPID ma non è in ANPR: nessun documento · not in the registry"
 	}
 	if c.Partial {
 		add("certificabilità parziale: solo residenza e famiglia · residence and family only")

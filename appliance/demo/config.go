@@ -47,7 +47,6 @@ func (s *stage) writeHubConfig(ctx context.Context) error {
 	}
 	return writeConfig(filepath.Join(s.dir, "hub.toml"), server.Config{
 		PublicAddress: s.addr.hub, PublicURL: "http://" + s.addr.hub, BoxAddress: s.addr.hubBox, Data: filepath.Join(s.dir, "hub"),
-		BehindProxy:  !loopback(hostOf(s.addr.hub)), // with -lan: invented citizens may log in without encryption
 		Municipality: "Comune di Milano (dimostrazione)", ANPRURL: "http://" + s.addr.registry,
 		SPID: server.SPID{IdPMetadata: []string{idp}},
 	})

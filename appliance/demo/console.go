@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-//go:embed templates/*.html static
+//go:embed templates static
 var files embed.FS
 
 const consolePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +

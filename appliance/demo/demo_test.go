@@ -164,7 +164,7 @@ func TestUsage(t *testing.T) {
 		{"an address of the network without -lan", []string{"-kiosk", "0.0.0.0:8080"}, 2, "-lan"},
 		{"a name that may be anywhere", []string{"-hub", "example.org:80", "-lan"}, 2, "IP address"},
 		{"the console on the network", []string{"-console", "192.0.2.1:80", "-lan"}, 2, "stays on this machine"},
-		{"a hub that a QR cannot name", []string{"-hub", "0.0.0.0:80", "-lan"}, 2, "phone"},
+		{"the hub on the network", []string{"-hub", "0.0.0.0:80", "-lan"}, 2, "TLS"},
 		{"an address that this machine has not", []string{"-kiosk", "192.0.2.1:80", "-lan"}, 1, "demo: error"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

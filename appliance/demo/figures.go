@@ -37,11 +37,11 @@ func (f *figures) sample(ctx context.Context, v *visitor) error {
 		f.pages = map[string][]time.Duration{}
 	}
 	for range samples {
-		start := time.Now()
+		start := now()
 		if _, err := v.fetch(ctx, v.page.url.String()); err != nil {
 			return fmt.Errorf("measure: %w", err)
 		}
-		f.pages[name] = append(f.pages[name], time.Since(start))
+		f.pages[name] = append(f.pages[name], now().Sub(start))
 	}
 	return nil
 }
@@ -155,7 +155,7 @@ func (c *checker) report(up, back *journey) {
 		c.say("  memory of the box      %.1f MiB idle, %.1f MiB after %d sessions (resident)", float64(f.idle)/1024, float64(c.boxRSS())/1024, c.visits)
 	}
 	c.say("  files searched         %d, nothing personal", f.searched)
-	c.say("all is well: %d visits in %.1f s", c.visits, time.Since(c.start).Seconds())
+	c.say("all is well: %d visits in %.1f s", c.visits, now().Sub(c.start).Seconds())
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

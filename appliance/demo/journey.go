@@ -36,7 +36,7 @@ func (j *journey) visit(ctx context.Context) error {
 	if j.v, err = newVisitor(j.c.stage.addr.kiosk); err != nil {
 		return err
 	}
-	j.touched = time.Now()
+	j.touched = now()
 	if err := j.v.begin(ctx); err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (j *journey) confirm(ctx context.Context) error {
 
 func (j *journey) previewed(ctx context.Context) error {
 	pictures, err := j.v.preview(ctx)
-	j.pages, j.shown = len(pictures), time.Since(j.touched)
+	j.pages, j.shown = len(pictures), now().Sub(j.touched)
 	return err
 }
 
@@ -104,10 +104,10 @@ func (j *journey) print(ctx context.Context) ([]sheet, error) {
 	if err != nil {
 		return nil, err
 	}
-	if j.pressed, err = j.v.print(ctx); err != nil {
+	if j.pressed, err = j.v.print(ctx); err != nil { //nolint:forbidigo // a printer's print
 		return nil, err
 	}
-	j.done, j.asked = time.Since(j.touched), j.v.requests
+	j.done, j.asked = now().Sub(j.touched), j.v.requests
 	st, err := j.c.until(ctx, 10*time.Second, fmt.Sprintf("%d sheets in the tray", j.pages), func(st state) bool {
 		return len(st.Sheets) >= len(before.Sheets)+j.pages
 	})

@@ -41,7 +41,7 @@ type line struct {
 
 // newLine returns a line that is up, from a free port of the loopback to the address to.
 func newLine(to string) (*line, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := listen("127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("line: %w", err)
 	}
@@ -88,7 +88,7 @@ func (l *line) Set(s lineState) error {
 		return nil
 	case lineUp, lineSlow:
 		if l.ln == nil {
-			ln, err := net.Listen("tcp", l.addr)
+			ln, err := listen(l.addr)
 			if err != nil {
 				return fmt.Errorf("mend the line: %w", err)
 			}
@@ -116,7 +116,9 @@ func (l *line) carry(box net.Conn) {
 		return
 	}
 	defer l.drop(box)
-	hub, err := net.DialTimeout("tcp", l.to, 5*time.Second)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	hub, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", l.to)
 	if err != nil {
 		reset(box) // as a router does when there is nobody at the other end
 		return
@@ -126,8 +128,6 @@ func (l *line) carry(box net.Conn) {
 		return
 	}
 	defer l.drop(hub)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	var pair sync.WaitGroup
 	for _, way := range [][2]net.Conn{{box, hub}, {hub, box}} {
 		pair.Go(func() {
@@ -153,7 +153,7 @@ func (l *line) pump(ctx context.Context, dst io.Writer, src io.Reader) error {
 	var sender sync.WaitGroup
 	sender.Go(func() {
 		for p := range way {
-			pause(ctx, time.Until(p.due))
+			pause(ctx, p.due.Sub(now()))
 			if l.State() == lineSlow {
 				pause(ctx, time.Duration(len(p.b))*time.Second/slowRate)
 			}
@@ -170,7 +170,7 @@ func (l *line) pump(ctx context.Context, dst io.Writer, src io.Reader) error {
 		b := make([]byte, 8<<10)
 		n, err := src.Read(b)
 		if n > 0 {
-			due := time.Now()
+			due := now()
 			if l.State() == lineSlow {
 				due = due.Add(slowDelay)
 			}

@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -26,10 +27,16 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// "demo | head" shall end like Ctrl-C, with its folder removed: with somebody to notify, writing to a pipe that nobody
+	// reads is an error and not the end.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
+
+// now is the clock of the demo and of the simulators; the box has one of its own, see boxCommand.
+func now() time.Time { return time.Now() }
 
 // run is the program: 0 done, 1 failed, 2 wrong usage.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -105,7 +112,7 @@ printer software and no phone are needed. Ctrl-C stops everything.`,
 	f.StringVar(&o.hub, "hub", "127.0.0.1:8081", "`address` of the hub, for phones and for the municipality")
 	f.StringVar(&o.console, "console", "127.0.0.1:8082", "`address` of the console")
 	f.StringVar(&o.dir, "dir", "", "`folder` for databases, keys and logs; kept afterwards (default: a new one, removed afterwards)")
-	f.BoolVar(&o.lan, "lan", false, "be seen on the real network: -kiosk and -hub may be addresses that others reach, and the\nsimulated printer announces itself on every interface. The identity provider stays on this\nmachine: whoever logs in does it here, with the console's phone")
+	f.BoolVar(&o.lan, "lan", false, "be seen on the real network: -kiosk may be an address that others reach, and the simulated\nprinter announces itself on every interface. Hub and identity provider stay on this machine:\nwhoever logs in does it here, with the console's phone")
 	f.BoolVar(&o.check, "check", false, "play the main job without a screen: line up, line down, line restored; exit 0 only if all went well")
 	f.IntVar(&o.sessions, "sessions", 0, "with -check: let this `number` of citizens more look around, and see what that does to memory")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "show what the parts log")

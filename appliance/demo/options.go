@@ -42,10 +42,10 @@ func (o *options) validate() error {
 			return fmt.Errorf("%w: -%s %q: give an IP address or localhost", errUsage, a.flag, a.addr)
 		case a.flag == "console":
 			return fmt.Errorf("%w: -console %q: the console breaks things, so it stays on this machine", errUsage, a.addr)
+		case a.flag == "hub":
+			return fmt.Errorf("%w: -hub %q: without TLS people log in on this machine only", errUsage, a.addr)
 		case !o.lan:
 			return fmt.Errorf("%w: -%s %q can be reached from the network; add -lan if that is meant", errUsage, a.flag, a.addr)
-		case net.ParseIP(host).IsUnspecified() && a.flag == "hub":
-			return fmt.Errorf("%w: -hub %q: the QR must name one address that a phone can reach", errUsage, a.addr)
 		}
 	}
 	return nil

@@ -47,7 +47,7 @@ func boxCommand(stdout, stderr io.Writer) *cobra.Command {
 		return d
 	})
 	return box.Command(box.Options{
-		Name: "box", Now: func() time.Time { return time.Now().Add(wrong()) }, Stdout: stdout, Stderr: stderr,
+		Name: "box", Now: func() time.Time { return now().Add(wrong()) }, Stdout: stdout, Stderr: stderr,
 	})
 }
 
@@ -86,7 +86,7 @@ func idpCommand() *cobra.Command {
 		for _, c := range anprtest.Citizens() {
 			known = append(known, spidtest.Citizen{FiscalCode: c.FiscalCode, Name: c.Name, FamilyName: c.FamilyName})
 		}
-		idp, err := spidtest.New(spidtest.Config{Addr: addr, Citizens: known, SPMetadata: sp, Now: time.Now})
+		idp, err := spidtest.New(spidtest.Config{Addr: addr, Citizens: known, SPMetadata: sp, Now: now})
 		if err != nil {
 			return err
 		}
@@ -106,7 +106,7 @@ func hubCommand(stdout, stderr io.Writer) *cobra.Command {
 func registryCommand(stderr io.Writer) *cobra.Command {
 	var addr, control string
 	cmd := &cobra.Command{Use: "registry", Short: "The registry ANPR", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		r, err := anprtest.New(anprtest.Config{Addr: addr, Now: time.Now, Log: slog.New(slog.NewTextHandler(stderr, nil))})
+		r, err := anprtest.New(anprtest.Config{Addr: addr, Now: now, Log: slog.New(slog.NewTextHandler(stderr, nil))})
 		if err != nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func printerCommand(stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{Use: "printer", Short: "A printer that keeps its sheets", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		log := slog.New(slog.NewTextHandler(stderr, nil))
 		p := ipptest.New(ipptest.Config{
-			Name: "Stampante demo " + uuid[:min(4, len(uuid))], UUID: uuid, Addr: addr, PageTime: 400 * time.Millisecond, Log: log, Now: time.Now,
+			Name: "Stampante demo " + uuid[:min(4, len(uuid))], UUID: uuid, Addr: addr, PageTime: 400 * time.Millisecond, Log: log, Now: now,
 		})
 		times := &jobTimes{}
 		p.OnState(times.note)
@@ -163,7 +163,7 @@ func (j *jobTimes) note(job int, state string) {
 		return
 	}
 	j.seen[job] = true
-	j.began = append(j.began, time.Now().UTC())
+	j.began = append(j.began, now().UTC())
 }
 
 func (j *jobTimes) serve(w http.ResponseWriter, _ *http.Request) {
@@ -205,9 +205,15 @@ func together(ctx context.Context, run ...func(context.Context) error) error {
 	return nil
 }
 
+// listen opens an address.
+func listen(addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	return lc.Listen(context.Background(), "tcp", addr)
+}
+
 // serveControl serves h on a loopback address until ctx ends.
 func serveControl(ctx context.Context, addr string, h http.Handler) error {
-	ln, err := net.Listen("tcp", addr)
+	ln, err := listen(addr)
 	if err != nil {
 		return fmt.Errorf("control: %w", err)
 	}

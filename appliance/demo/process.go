@@ -99,7 +99,7 @@ func (p *part) Start() error {
 	if p.echo != nil {
 		w = io.MultiWriter(out, &prefixed{w: p.echo, prefix: p.name + ": "})
 	}
-	cmd := exec.Command(p.program, p.args...)
+	cmd := exec.CommandContext(context.Background(), p.program, p.args...) // it lives longer than whoever starts it
 	cmd.Env = p.env
 	cmd.Stdout, cmd.Stderr = w, w
 	cmd.SysProcAttr = dieWithParent()

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"text/template"
 	"time"
 
 	"sportello.example/appliance/box"
@@ -66,7 +67,7 @@ type reservation struct{ held []net.Listener }
 
 // take returns addr with a port that is free; an address with a port other than 0 must be free itself.
 func (r *reservation) take(addr string) (string, error) {
-	ln, err := net.Listen("tcp", addr)
+	ln, err := listen(addr)
 	if err != nil {
 		return "", fmt.Errorf("address %s: %w", addr, err)
 	}
@@ -105,7 +106,7 @@ func newStage(opt options, dir string, log *slog.Logger) (*stage, error) {
 		s.closeListeners()
 		return nil, err
 	}
-	s.tap = newTap(&url.URL{Scheme: "http", Host: s.addr.box}, time.Now, log)
+	s.tap = newTap(&url.URL{Scheme: "http", Host: s.addr.box}, now, log)
 	s.printerKnobs = &printerControl{newControl("http://" + s.addr.printerControl)}
 	s.registryKnob = &registryControl{newControl("http://" + s.addr.registryControl)}
 	s.idpPage = newControl("http://" + s.addr.idp)
@@ -119,10 +120,10 @@ func newStage(opt options, dir string, log *slog.Logger) (*stage, error) {
 
 func (s *stage) addresses() error {
 	var err error
-	if s.kioskLn, err = net.Listen("tcp", s.opt.kiosk); err != nil {
+	if s.kioskLn, err = listen(s.opt.kiosk); err != nil {
 		return fmt.Errorf("kiosk: %w", err)
 	}
-	if s.consoleLn, err = net.Listen("tcp", s.opt.console); err != nil {
+	if s.consoleLn, err = listen(s.opt.console); err != nil {
 		return fmt.Errorf("console: %w", err)
 	}
 	s.addr.kiosk, s.addr.console = s.kioskLn.Addr().String(), s.consoleLn.Addr().String()
@@ -130,16 +131,24 @@ func (s *stage) addresses() error {
 	if err != nil {
 		return err
 	}
+	printer := "127.0.0.1:0"
+	if s.opt.lan {
+		printer = "0.0.0.0:0" // it announces every address that this machine has
+	}
 	r := &reservation{}
 	defer r.release()
 	for _, a := range []struct {
 		into *string
 		want string
 	}{
-		{&s.addr.hub, hub}, {&s.addr.idp, "127.0.0.1:0"},
-		{&s.addr.box, "127.0.0.1:0"}, {&s.addr.hubBox, "127.0.0.1:0"},
-		{&s.addr.registry, "127.0.0.1:0"}, {&s.addr.registryControl, "127.0.0.1:0"},
-		{&s.addr.printer, "127.0.0.1:0"}, {&s.addr.printerControl, "127.0.0.1:0"},
+		{&s.addr.hub, hub},
+		{&s.addr.idp, "127.0.0.1:0"},
+		{&s.addr.box, "127.0.0.1:0"},
+		{&s.addr.hubBox, "127.0.0.1:0"},
+		{&s.addr.registry, "127.0.0.1:0"},
+		{&s.addr.registryControl, "127.0.0.1:0"},
+		{&s.addr.printer, printer},
+		{&s.addr.printerControl, "127.0.0.1:0"},
 	} {
 		if *a.into, err = r.take(a.want); err != nil {
 			return err
@@ -194,7 +203,7 @@ func (s *stage) parts() {
 	as := func(name string, args ...string) *part {
 		return &part{
 			name: name, launcher: s.launcher, program: s.self, args: append([]string{name}, args...), env: env,
-			logDir: filepath.Join(s.dir, "log"), echo: echo, now: time.Now,
+			logDir: filepath.Join(s.dir, "log"), echo: echo, now: now,
 		}
 	}
 	s.box = as("box", "serve", "--config", filepath.Join(s.dir, "box.toml"))
@@ -314,7 +323,9 @@ func play(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintln(o.stdout, "Sportello: starting box, hub, SPID identity provider, ANPR and printer …")
+	if _, err := fmt.Fprintln(o.stdout, "Sportello: starting box, hub, SPID identity provider, ANPR and printer …"); err != nil {
+		return fmt.Errorf("nobody reads what the demo says: %w", err)
+	}
 	if err := s.Start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // stopped before it had begun
@@ -329,7 +340,9 @@ func play(ctx context.Context, o options) (err error) {
 			if o.check {
 				return check(ctx, s)
 			}
-			s.welcome(o.stdout)
+			if err := s.welcome(o.stdout); err != nil {
+				return err
+			}
 			<-ctx.Done()
 			_, _ = fmt.Fprintln(o.stdout, "stopping …")
 			return nil
@@ -352,25 +365,15 @@ func folder(dir string) (string, func() error, error) {
 	return tmp, func() error { return os.RemoveAll(tmp) }, nil
 }
 
-func (s *stage) welcome(w io.Writer) {
-	_, _ = fmt.Fprintf(w, `
-  Chiosco   kiosk     http://%s
-  Comune    hub       http://%s
-  Console   console   http://%s   ← si cominci da qui · start here
-
-Da provare · What to try
-  1. Chiosco: tocchi lo schermo, scelga un certificato per una banca (privato), «Con il telefono».
-     Console: «Inquadra il QR», entri come uno dei cittadini inventati, scriva al chiosco il codice.
-     Kiosk: touch, choose a certificate for a bank; console: "Inquadra il QR" is your phone.
-  2. Console: tagli la linea. Il chiosco dice che cosa funziona ancora: stampi un'autocertificazione,
-     poi lasci la richiesta di un certificato. Cut the line: the kiosk still serves.
-  3. Ripristini la linea: la coda del box si svuota, il Comune conta. Ritiri il certificato con il codice
-     del foglietto. Restore the line: the queue drains, the slip's code brings the certificate.
-  4. Tolga la carta, spenga l'hub, sbagli l'orologio. Break something else.
-
-Ctrl-C ferma tutto · stops everything.
-`, s.addr.kiosk, s.addr.hub, s.addr.console)
-	if s.opt.dir != "" {
-		_, _ = fmt.Fprintf(w, "Dati e registri · data and logs: %s\n", s.dir)
+// welcome says where everything is and what to try.
+func (s *stage) welcome(w io.Writer) error {
+	t, err := template.ParseFS(files, "templates/welcome.txt")
+	if err != nil {
+		return fmt.Errorf("welcome: %w", err)
 	}
+	data := struct{ Kiosk, Hub, Console, Dir string }{"http://" + s.addr.kiosk, "http://" + s.addr.hub, "http://" + s.addr.console, s.opt.dir}
+	if err := t.Execute(w, data); err != nil {
+		return fmt.Errorf("welcome: %w", err)
+	}
+	return nil
 }

@@ -88,7 +88,7 @@ func (s *stage) State(context.Context) state {
 		st.Registry = on
 	}
 	s.mu.Unlock()
-	st.Now, st.Dir = time.Now().UTC(), s.dir
+	st.Now, st.Dir = now().UTC(), s.dir
 	st.Addresses = stateURLs{"http://" + s.addr.kiosk, "http://" + s.addr.hub, "http://" + s.addr.console}
 	st.Citizens = citizens()
 	st.Line, st.Hub, st.BoxPower = s.line.State(), power(s.hub), power(s.box)

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"mime"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -85,8 +85,8 @@ func kioskPage(path string) (kiosk int, page string) {
 // watch notes which page a kiosk has just been given.
 func (t *tap) watch(resp *http.Response) error {
 	kiosk, page := kioskPage(resp.Request.URL.Path)
-	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if page == "" || resp.Request.Method != http.MethodGet || resp.StatusCode != http.StatusOK || err != nil || kind != "text/html" {
+	html := strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html")
+	if page == "" || !html || resp.Request.Method != http.MethodGet || resp.StatusCode != http.StatusOK {
 		return nil
 	}
 	head, err := io.ReadAll(io.LimitReader(resp.Body, maxPage))

@@ -104,8 +104,7 @@ func (t *tray) picture(ctx context.Context, doc *paperwork) {
 	doc.pages = pages
 }
 
-// Sheets returns what is in the tray, newest first. A sheet is in it once it is drawn. The simulated printer counts the
-// page objects of a document; a sealed one holds its sealed page twice, and there is no such sheet.
+// Sheets returns what is in the tray, newest first. A sheet is in it once it is drawn.
 func (t *tray) Sheets() []sheet {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -118,12 +117,8 @@ func (t *tray) Sheets() []sheet {
 		default:
 			continue
 		}
-		if s.Pages = len(doc.pages); s.Pages == 0 { // it could not be drawn: a grey sheet
-			s.Pages = s.Page
-		}
-		if s.Page <= s.Pages {
-			out = append(out, s)
-		}
+		s.Pages = max(s.Page, len(doc.pages)) // what could not be drawn is a grey sheet
+		out = append(out, s)
 	}
 	return out
 }

@@ -186,7 +186,7 @@ func (v *visitor) exit(ctx context.Context) error {
 
 // print presses "Stampa" and waits for "take your sheets". It returns when the button was pressed.
 func (v *visitor) print(ctx context.Context) (pressed time.Time, err error) {
-	pressed = time.Now()
+	pressed = now()
 	if err := v.submit(ctx, answers{"action": "print"}); err != nil {
 		return pressed, err
 	}
