@@ -82,6 +82,14 @@ type Visit struct {
 	challenge crossdevice.Challenge
 }
 
+// Box returns the number of the box that made the challenge.
+func (v Visit) Box() uint32 { return v.challenge.Box }
+
+// Same reports whether w is a look at the same challenge.
+func (v Visit) Same(w Visit) bool { return v.key() == w.key() }
+
+func (v Visit) key() key { return key{v.challenge.Box, v.challenge.Nonce} }
+
 // Desk pairs kiosks and phones. It may be used by several goroutines.
 type Desk struct {
 	cfg Config

@@ -71,6 +71,7 @@ type Provider struct {
 
 	mu      sync.Mutex
 	pending map[string]Request // by RelayState
+	relay   map[string]string  // RelayState of each flow's one request
 	sources []source
 }
 
@@ -106,7 +107,7 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 		cfg.Client = &http.Client{Timeout: 10 * time.Second}
 	}
 	cfg.Organization.fill()
-	p := &Provider{cfg: cfg, acs: cfg.PublicURL.JoinPath(PathACS).String(), pending: make(map[string]Request)}
+	p := &Provider{cfg: cfg, acs: cfg.PublicURL.JoinPath(PathACS).String(), pending: make(map[string]Request), relay: make(map[string]string)}
 	var err error
 	if p.key, p.cert, err = loadKey(cfg); err != nil {
 		return nil, fmt.Errorf("spid: %w", err)
@@ -148,8 +149,8 @@ func loopback(u *url.URL) bool {
 func (p *Provider) Metadata() []byte { return p.metadata }
 
 // Begin makes an AuthnRequest for an IdP and returns the address to send the browser to (with status 302). flow names
-// the browser's login and comes back from Take. The login must reach at least level 2. The errors are ErrUnknownIdP
-// and ErrBusy.
+// the browser's login and comes back from Take; a flow has one request at a time, and a new one replaces the last. The
+// login must reach at least level 2. The errors are ErrUnknownIdP and ErrBusy.
 func (p *Provider) Begin(idp, flow string) (redirect string, err error) {
 	dest, ok := p.idp(idp)
 	if !ok {
@@ -163,14 +164,28 @@ func (p *Provider) Begin(idp, flow string) (redirect string, err error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.forget(flow)
 	if len(p.pending) >= maxPending {
 		p.sweep(now)
 	}
 	if len(p.pending) >= maxPending {
 		return "", ErrBusy
 	}
-	p.pending[relay] = req
+	p.pending[relay], p.relay[flow] = req, relay
 	return redirect, nil
+}
+
+// Forget forgets the request of a flow that is over, if there is one.
+func (p *Provider) Forget(flow string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forget(flow)
+}
+
+// forget is Forget. The caller holds mu.
+func (p *Provider) forget(flow string) {
+	delete(p.pending, p.relay[flow])
+	delete(p.relay, flow)
 }
 
 // Take returns the request that a RelayState stands for and forgets it: whatever comes of the Response, there is no
@@ -183,8 +198,11 @@ func (p *Provider) Take(relayState string) (Request, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	req, ok := p.pending[relayState]
-	delete(p.pending, relayState)
-	if !ok || p.cfg.Now().Sub(req.Issued) > pendingFor {
+	if !ok {
+		return Request{}, ErrNoRequest
+	}
+	p.forget(req.Flow)
+	if p.cfg.Now().Sub(req.Issued) > pendingFor {
 		return Request{}, ErrNoRequest
 	}
 	return req, nil
@@ -210,9 +228,9 @@ func (p *Provider) Run(ctx context.Context) error {
 
 // sweep forgets old requests. The caller holds mu.
 func (p *Provider) sweep(now time.Time) {
-	for relay, req := range p.pending {
+	for _, req := range p.pending {
 		if now.Sub(req.Issued) > pendingFor {
-			delete(p.pending, relay)
+			p.forget(req.Flow)
 		}
 	}
 }

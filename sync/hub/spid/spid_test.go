@@ -220,6 +220,36 @@ func TestTake(t *testing.T) {
 	}
 }
 
+func TestOneRequestForEachFlow(t *testing.T) {
+	p := newPlace(t)
+	begin := func(flow string) string {
+		t.Helper()
+		redirect, err := p.Begin(p.idp.URL(), flow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parse(t, redirect).Query().Get("RelayState")
+	}
+	first, second, other, over := begin("a"), begin("a"), begin("b"), begin("c")
+	p.Forget("c")
+	p.Forget("nobody's")
+	for _, tt := range []struct {
+		name, relay string
+		want        error
+	}{
+		{"replaced", first, spid.ErrNoRequest},
+		{"the last one", second, nil},
+		{"another flow's", other, nil},
+		{"of a flow that is over", over, spid.ErrNoRequest},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := p.Take(tt.relay); !errors.Is(err, tt.want) {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
 func TestAuthnRequest(t *testing.T) {
 	p := newPlace(t)
 	if _, err := p.Begin("https://another.example", "flow"); !errors.Is(err, spid.ErrUnknownIdP) {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,8 +36,11 @@ const (
 const (
 	flowFor  = 15 * time.Minute // how long a phone has for all of it
 	maxFlows = 20_000           // phones at once: more is an attack
-	maxForm  = 16 << 10         // bytes of our own forms
-	maxACS   = 512 << 10        // bytes of what an identity provider's page posts
+	// Whoever photographs a QR must not be able to keep phones away from other kiosks, nor from the other boxes.
+	perChallenge = 5         // phones between a QR and its code
+	perBox       = 200       // phones at one box
+	maxForm      = 16 << 10  // bytes of our own forms
+	maxACS       = 512 << 10 // bytes of what an identity provider's page posts
 )
 
 // phones serves the citizens' phones: from the kiosk's QR to the code.
@@ -49,6 +53,7 @@ type phones struct {
 
 	mu    sync.Mutex
 	flows map[string]*flow
+	byBox map[uint32][]string // names of flows, oldest first
 }
 
 // flow is one phone's login, from "Continua" to the code. The cookie holds its name; everything else stays here.
@@ -56,6 +61,7 @@ type flow struct {
 	visit login.Visit
 	lang  string
 	born  time.Time
+	end   *time.Timer
 	proof *citizen.IdentityProof // of a browser that came back without the cookie, until it has confirmed
 	code  string                 // "" before the login
 }
@@ -75,7 +81,7 @@ func (s *Server) phoneRoutes(e *echo.Echo) {
 	}
 	p := &phones{
 		Server: s, desk: s.cfg.Phones.Login, spid: s.cfg.Phones.SPID,
-		flows: make(map[string]*flow), sameSite: http.NewCrossOriginProtection(),
+		flows: make(map[string]*flow), byBox: make(map[uint32][]string), sameSite: http.NewCrossOriginProtection(),
 		// The identity provider's page posts to us across sites: only SameSite=None is sent along then, and only over
 		// TLS. On loopback, where both are the same site to a browser, Lax does.
 		cookie: http.Cookie{
@@ -182,6 +188,11 @@ func (p *phones) toIdP(c echo.Context) error {
 	to, err := p.spid.Begin(c.QueryParam("idp"), name)
 	if errors.Is(err, spid.ErrUnknownIdP) {
 		return echo.NewHTTPError(http.StatusBadRequest)
+	}
+	if err == nil {
+		if _, err = p.find(name); err != nil {
+			p.spid.Forget(name) // the flow was dropped meanwhile, and the request was not there to be dropped with it
+		}
 	}
 	if err != nil {
 		return p.sorry(c, err)
@@ -312,7 +323,8 @@ func (p *phones) logout(c echo.Context) error {
 	return p.render(c, http.StatusOK, "logout", phoneView{})
 }
 
-// begin remembers f under a new name and gives that to the browser.
+// begin remembers f under a new name and gives that to the browser. When too many phones answer one challenge, the one
+// that came first is forgotten; when there are too many at the box or at the hub, the error is errManyFlows.
 func (p *phones) begin(c echo.Context, f *flow) error {
 	b := make([]byte, 32)
 	if _, err := rand.Read(b); err != nil {
@@ -321,19 +333,39 @@ func (p *phones) begin(c echo.Context, f *flow) error {
 	name := hex.EncodeToString(b)
 	f.born = p.cfg.Now()
 	p.mu.Lock()
-	full := len(p.flows) >= maxFlows
-	if !full {
-		p.flows[name] = f
+	err := p.makeRoom(f.visit)
+	if err == nil {
+		box := f.visit.Box()
+		p.flows[name], p.byBox[box] = f, append(p.byBox[box], name)
+		// Also when nobody asks any more, nothing of the citizen stays.
+		f.end = time.AfterFunc(flowFor, func() { p.forget(name) })
 	}
 	p.mu.Unlock()
-	if full {
-		return errManyFlows
+	if err != nil {
+		return err
 	}
-	// Also when nobody asks any more, nothing of the citizen stays.
-	time.AfterFunc(flowFor, func() { p.forget(name) })
 	cookie := p.cookie
 	cookie.Value = name
 	c.SetCookie(&cookie)
+	return nil
+}
+
+// makeRoom makes room for one more flow of v's challenge. A flow that has its code stays. The caller holds mu.
+func (p *phones) makeRoom(v login.Visit) error {
+	oldest, n := "", 0
+	for _, name := range p.byBox[v.Box()] {
+		if f := p.flows[name]; f.code == "" && f.visit.Same(v) {
+			if n++; n == 1 {
+				oldest = name
+			}
+		}
+	}
+	if n >= perChallenge {
+		p.drop(oldest)
+	}
+	if len(p.byBox[v.Box()]) >= perBox || len(p.flows) >= maxFlows {
+		return errManyFlows
+	}
 	return nil
 }
 
@@ -366,5 +398,22 @@ func (p *phones) find(name string) (flow, error) {
 func (p *phones) forget(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.drop(name)
+}
+
+// drop forgets a flow, with its timer and its AuthnRequest: they would pile up otherwise, and the limits on flows would
+// be none on them. The caller holds mu.
+func (p *phones) drop(name string) {
+	f := p.flows[name]
+	if f == nil {
+		return
+	}
+	f.end.Stop()
+	p.spid.Forget(name)
 	delete(p.flows, name)
+	box := f.visit.Box()
+	p.byBox[box] = slices.DeleteFunc(p.byBox[box], func(n string) bool { return n == name })
+	if len(p.byBox[box]) == 0 {
+		delete(p.byBox, box)
+	}
 }
