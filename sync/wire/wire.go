@@ -91,6 +91,9 @@ type CertificateRequest struct {
 	Recipient    string   `json:"recipient"`    // private | abroad | court
 	Exemption    int      `json:"exemption"`    // ANPR table 39, 0: stamp duty is due
 	Language     string   `json:"language"`
+	// Pickup is the pick-up code of the request this certificate answers, "" when none. Once the hub has the
+	// certificate, that request counts as collected.
+	Pickup string `json:"pickup,omitempty"`
 }
 
 // Request is what a citizen chose and left behind while the line was down. It holds nobody's identity.
@@ -107,7 +110,8 @@ type Request struct {
 // PickupAlphabet has no vowel and no character that looks like another one.
 const PickupAlphabet = "23456789CFGHJMPQRVWX"
 
-// Collect asks for the Request left under Code.
+// Collect asks for the Request left under Code. It may be asked for again until a certificate has answered it, see
+// CertificateRequest: a login may fail in between, and the registry may be down.
 type Collect struct {
 	Code string `json:"code"`
 }

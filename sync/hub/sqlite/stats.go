@@ -103,25 +103,45 @@ func (t ingest) PutRequest(ctx context.Context, box uint32, received time.Time, 
 	return nil
 }
 
-// Collect implements pickup.Store.
-func (s *Store) Collect(ctx context.Context, code string, box uint32, now time.Time) (r wire.Request, err error) {
-	err = s.within(ctx, func(tx *sql.Tx) error {
-		var from uint32
-		var body []byte
-		err := tx.QueryRowContext(ctx, findRequest, code, stamp(now.Add(-pickup.Keep)), box, stamp(now.Add(-pickup.Again))).Scan(&from, &body)
-		if errors.Is(err, sql.ErrNoRows) {
-			return pickup.ErrNone
-		}
+// FindRequest implements pickup.Store.
+func (s *Store) FindRequest(ctx context.Context, code string, box uint32, now time.Time) (r wire.Request, err error) {
+	_, body, err := request(ctx, s.read, code, box, now)
+	if err != nil {
+		return wire.Request{}, err
+	}
+	if err := json.Unmarshal(body, &r); err != nil {
+		return wire.Request{}, fmt.Errorf("stored request: %w", err)
+	}
+	return r, nil
+}
+
+// TakeRequest implements pickup.Store.
+func (s *Store) TakeRequest(ctx context.Context, code string, box uint32, now time.Time) error {
+	return s.within(ctx, func(tx *sql.Tx) error {
+		from, _, err := request(ctx, tx, code, box, now)
 		if err != nil {
 			return err
 		}
-		if err := json.Unmarshal(body, &r); err != nil {
-			return fmt.Errorf("stored request: %w", err)
+		if _, err := tx.ExecContext(ctx, takeRequest, box, stamp(now), code, from); err != nil {
+			return fmt.Errorf("take request: %w", err)
 		}
-		_, err = tx.ExecContext(ctx, takeRequest, box, stamp(now), code, from)
-		return err
+		return nil
 	})
-	return r, err
+}
+
+// request returns the request that box may have, and the box where it was left.
+func request(ctx context.Context, db interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}, code string, box uint32, now time.Time) (from uint32, body []byte, err error) {
+	row := db.QueryRowContext(ctx, findRequest, code, stamp(now.Add(-pickup.Keep)), box, stamp(now.Add(-pickup.Again)))
+	err = row.Scan(&from, &body)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil, pickup.ErrNone
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("find request: %w", err)
+	}
+	return from, body, nil
 }
 
 // Counts implements stats.Counter.

@@ -207,6 +207,12 @@ func (s *Server) certificate(c echo.Context, box uint32) error {
 	if len(pdf) > wire.MaxDocument {
 		return anpr.ErrDown
 	}
+	if q.Pickup != "" {
+		// Whether or not that works, the citizen gets their certificate.
+		if err := s.cfg.Requests.Answered(c.Request().Context(), box, q.Pickup); err != nil {
+			s.cfg.Log.WarnContext(c.Request().Context(), "request not marked as collected", "err", err, "box", box)
+		}
+	}
 	sum := sha256.Sum256(pdf)
 	c.Response().Header().Set("Content-Digest", "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":") // RFC 9530 §2
 	return c.Blob(http.StatusOK, "application/pdf", pdf)

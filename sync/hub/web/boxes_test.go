@@ -245,10 +245,10 @@ func TestBoxInterface(t *testing.T) {
 		if r, err := c.Collect(ctx, "234567"); err != nil || r.Certificates[0] != "residenza" {
 			t.Errorf("got %+v, %v", r, err)
 		}
-		if _, err := other.Collect(ctx, "234567"); problem(err) != wire.ProblemNoSuchRequest {
-			t.Errorf("second time: %v", err)
+		if r, err := other.Collect(ctx, "234567"); err != nil || r.Certificates[0] != "residenza" {
+			t.Errorf("second time: %+v, %v", r, err)
 		}
-		for range 3 {
+		for range 4 {
 			_, err = other.Collect(ctx, "XXXXXX")
 		}
 		if problem(err) != wire.ProblemTooMany {
@@ -279,7 +279,31 @@ func TestBoxInterface(t *testing.T) {
 		if _, err := other.Certificate(ctx, q); problem(err) != wire.ProblemLoginUnknown {
 			t.Errorf("another box: %v", err)
 		}
-		q.Certificates = nil
+		q.Pickup = "234567"
+		h.set(func() { h.regErr = anpr.ErrDown })
+		if _, err := c.Certificate(ctx, q); !errors.Is(err, uplink.ErrRegistryDown) {
+			t.Errorf("got %v", err)
+		}
+		h.set(func() { h.regErr = nil; h.now = h.now.Add(20 * 24 * time.Hour) })
+		if r, err := c.Collect(ctx, "234567"); err != nil || r.Certificates[0] != "residenza" {
+			t.Errorf("after a certificate that was not issued: %+v, %v", r, err)
+		}
+		for range 2 {
+			if _, err := c.Certificate(ctx, q); err != nil {
+				t.Errorf("got %v", err)
+			}
+			if _, err := c.Collect(ctx, "234567"); err != nil {
+				t.Errorf("again, the answer was lost: %v", err)
+			}
+		}
+		if _, err := other.Collect(ctx, "234567"); problem(err) != wire.ProblemNoSuchRequest {
+			t.Errorf("after a certificate that was issued: %v", err)
+		}
+		q.Pickup = "XXXXXX"
+		if got, err := c.Certificate(ctx, q); err != nil || !bytes.Equal(got, h.pdf) {
+			t.Errorf("for a request there is not: %q, %v", got, err)
+		}
+		q.Pickup, q.Certificates = "", nil
 		if _, err := c.Certificate(ctx, q); problem(err) != wire.ProblemMalformed {
 			t.Errorf("no certificate: %v", err)
 		}
