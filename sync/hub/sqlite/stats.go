@@ -129,10 +129,13 @@ func (s *Store) TakeRequest(ctx context.Context, code string, box uint32, now ti
 	})
 }
 
-// request returns the request that box may have, and the box where it was left.
-func request(ctx context.Context, db interface {
+// rower is a database or a transaction.
+type rower interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}, code string, box uint32, now time.Time) (from uint32, body []byte, err error) {
+}
+
+// request returns the request that box may have, and the box where it was left.
+func request(ctx context.Context, db rower, code string, box uint32, now time.Time) (from uint32, body []byte, err error) {
 	row := db.QueryRowContext(ctx, findRequest, code, stamp(now.Add(-pickup.Keep)), box, stamp(now.Add(-pickup.Again)))
 	err = row.Scan(&from, &body)
 	if errors.Is(err, sql.ErrNoRows) {
