@@ -22,7 +22,7 @@ func (s *Server) municipalityRoutes(e *echo.Echo) {
 
 // summary is the municipality's page for programs.
 func (s *Server) summary(c echo.Context) error {
-	sum, err := s.cfg.Reports.Summary(c.Request().Context(), summaryDays)
+	sum, err := s.figures.summary(c.Request().Context())
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ type overview struct {
 }
 
 func (s *Server) overview(c echo.Context) error {
-	sum, err := s.cfg.Reports.Summary(c.Request().Context(), summaryDays)
+	sum, err := s.figures.summary(c.Request().Context())
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,7 @@ type Server struct {
 	public       *echo.Echo
 	boxes        *echo.Echo
 	municipality *template.Template
+	figures      *figures
 }
 
 // New returns a server. It fails when a template or a setting is wrong.
@@ -61,7 +62,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.PublicURL == nil || cfg.PublicURL.Host == "" {
 		return nil, errors.New("web: public URL is not set")
 	}
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, figures: newFigures(cfg.Reports, cfg.Now)}
 	var err error
 	if s.municipality, err = template.New("").Funcs(template.FuncMap{"clock": s.clock, "date": date}).
 		ParseFS(files, "templates/municipality.html"); err != nil {
