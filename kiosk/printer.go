@@ -13,7 +13,8 @@ type Printer interface {
 	// Print sends job to the branch's printer and follows it until the last sheet is out; it returns nil then. It blocks
 	// for as long as the printer needs (paper may have to be loaded first) and calls report, from the same goroutine,
 	// at every change. A printer that needs a hand is reported, not returned: the job waits. When ctx ends the job is
-	// cancelled at the printer before Print returns. An error is a *PrintError.
+	// cancelled at the printer before Print returns; if all sheets were out by then, that is nil too. An error is a
+	// *PrintError, also after a cancel: its Outcome says what is known of the paper, never who ended the job.
 	Print(ctx context.Context, job PrintJob, report func(PrintProgress)) error
 	// Status says how the printer is now. It does not block.
 	Status() PrinterStatus
@@ -92,11 +93,16 @@ type PrinterStatus struct {
 // PrintOutcome says what is known of the paper when a job has failed.
 type PrintOutcome string
 
-// What may have come out of the printer. Only NothingPrinted allows another try without a person's judgement.
+// What may have come out of the printer. Only NothingPrinted allows another try without a person's judgement, else paper
+// that must not exist twice is doubled.
 const (
+	// NothingPrinted means that it is known that no sheet came out: nothing of the document reached the printer, or a
+	// printer that is known to count its sheets ended the job, cancelled or not, and counted none.
 	NothingPrinted PrintOutcome = "nothing_printed"
-	Cancelled      PrintOutcome = "cancelled" // cancelled before the last sheet; sheets that were out are the citizen's
-	Uncertain      PrintOutcome = "uncertain" // nobody can say without looking at the tray
+	// PartlyPrinted means that the printer ended the job, cancelled or not, and counted some of its sheets, not all.
+	PartlyPrinted PrintOutcome = "partly_printed"
+	// Uncertain is everything else: nobody can say without looking at the tray.
+	Uncertain PrintOutcome = "uncertain"
 )
 
 // PrintError is why a job ended without the last sheet.

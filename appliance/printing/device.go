@@ -38,6 +38,7 @@ type device struct {
 	clients   map[string]*ipp.Client // by URI
 	current   string                 // URI that last answered rightly
 	last      kiosk.PrinterStatus
+	counted   bool  // it has counted an impression of some job
 	countless bool  // it has completed a job and counted no impression of it
 	open      []Row // jobs of the past that must be looked after when the printer answers
 }
@@ -277,17 +278,17 @@ func (d *device) takeOpen() []Row {
 	return rows
 }
 
-// finished learns from a completed job whether the printer counts impressions.
-func (d *device) finished(j ipp.Job) {
+// learn learns from a job, anybody's, whether the printer counts impressions.
+func (d *device) learn(j ipp.Job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if j.State == ipp.JobCompleted && j.Impressions == 0 {
-		d.countless = true
-	}
+	d.counted = d.counted || j.Impressions > 0
+	d.countless = d.countless || j.State == ipp.JobCompleted && j.Impressions == 0
 }
 
-func (d *device) doesNotCount() bool {
+// counts reports whether the printer is known to count impressions: it has, and never left a printed job at 0.
+func (d *device) counts() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.countless
+	return d.counted && !d.countless
 }

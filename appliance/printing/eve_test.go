@@ -120,30 +120,47 @@ func TestIppeveprinter(t *testing.T) {
 		}
 		kept(t, p, doc)
 	})
-	t.Run("aborts the job", func(t *testing.T) {
-		p, s, j := onEve(t, eve.Config{Engine: "exit 1"}, "ipp")
-		if err := p.Load(t.Context(), ipp.A4Name, 100); err != nil {
-			t.Fatal(err)
-		}
-		err := s.Print(t.Context(), jobOf(pdf(1, 100), 1), func(kiosk.PrintProgress) {})
-		if got := describe(err); got != "other nothing_printed" || len(j.all()) != 1 {
-			t.Errorf("got %s (%v), %d rows", got, err, len(j.all()))
-		}
-	})
-	t.Run("is cancelled while it prints", func(t *testing.T) {
-		p, s, _ := onEve(t, eve.Config{Engine: "sleep 20"}, "ipp")
-		if err := p.Load(t.Context(), ipp.A4Name, 100); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		err := s.Print(ctx, jobOf(pdf(1, 100), 1), func(now kiosk.PrintProgress) {
-			if now.State == kiosk.PrintPrinting {
-				cancel()
+	counted := `echo "ATTR: job-impressions-completed=1" >&2; `
+	for _, tt := range []struct {
+		name   string
+		engine string
+		used   bool // a job is printed first, and counted
+		cancel bool // while it prints
+		pages  int
+		want   string
+	}{
+		{"aborts the job and is not known to count", "exit 1", false, false, 1, "other uncertain"},
+		{"aborts the job", "exit 1", true, false, 1, "other nothing_printed"},
+		{"aborts the job after a sheet", counted + "sleep 1; exit 1", false, false, 2, "other partly_printed"},
+		{"aborts the job after the last sheet", counted + "sleep 1; exit 1", false, false, 1, "other uncertain"},
+		{"is cancelled while it prints and is not known to count", "sleep 20", false, true, 1, " uncertain"},
+		{"is cancelled after a sheet", counted + "sleep 0.8", false, true, 2, " partly_printed"},
+		{"is cancelled after the last sheet", counted + "sleep 0.8", false, true, 1, "done"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			engine := tt.engine
+			if tt.used {
+				engine = `[ -e "$0.used" ] || { touch "$0.used"; ` + counted + "exit 0; }; " + engine
+			}
+			p, s, _ := onEve(t, eve.Config{Engine: engine}, "ipp")
+			if err := p.Load(t.Context(), ipp.A4Name, 100); err != nil {
+				t.Fatal(err)
+			}
+			if tt.used {
+				if err := s.Print(t.Context(), jobOf(pdf(1, 100), 1), func(kiosk.PrintProgress) {}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			err := s.Print(ctx, jobOf(pdf(tt.pages, 100), tt.pages), func(now kiosk.PrintProgress) {
+				if tt.cancel && now.State == kiosk.PrintPrinting && (now.Page > 0 || tt.engine == "sleep 20") {
+					cancel()
+				}
+			})
+			if got := describe(err); got != tt.want {
+				t.Errorf("got %s (%v), want %s", got, err, tt.want)
 			}
 		})
-		if o := kiosk.AsPrintError(err).Outcome; o != kiosk.Cancelled && o != kiosk.Uncertain {
-			t.Errorf("got %v", err)
-		}
-	})
+	}
 }

@@ -31,8 +31,8 @@ func (r *run) send(ctx context.Context) error {
 	answered := make(chan error, 1)
 	client, id := r.client, r.row.JobID
 	go func() { answered <- client.Send(sending, id, ipp.PDF, r.job.PDF) }()
-	// hangUp ends the sending and says how it went: the printer is asked to cancel first, because a document that just
-	// breaks off is printed as far as it came.
+	// hangUp ends the sending and says how it went, nil when the document arrived whole. The printer is asked to cancel
+	// first, because a document that just breaks off is printed as far as it came.
 	heard := false
 	hangUp := func() error {
 		cut()
@@ -60,7 +60,7 @@ func (r *run) send(ctx context.Context) error {
 			_ = r.save(Sent) // too late to stop: the row says "sending", which is read more carefully
 		case <-ctx.Done():
 			job, end := r.s.stop(ctx, r.client, r.row)
-			return r.stopped(ctx, sent, hangUp(), job, end)
+			return r.stopped(ctx, hangUp(), job, end)
 		case <-tick.C:
 		}
 
@@ -90,10 +90,7 @@ func (r *run) send(ctx context.Context) error {
 		unknown, r.away = 0, time.Time{}
 		if job.State.Ended() {
 			if sent || job.State != ipp.JobCompleted {
-				if job.State != ipp.JobCompleted {
-					_ = hangUp()
-				}
-				return r.ended(ctx, job, sent)
+				return r.over(ctx, job, hangUp())
 			}
 			// Completed, and our sending is not: the answer may be a moment behind, or the printer has half a document.
 			if now := r.s.cfg.Now(); endedAt.IsZero() {
@@ -171,18 +168,8 @@ func (r *run) progress(job ipp.Job, printer ipp.Printer, sent bool) {
 	r.say(now)
 }
 
-// ended closes a job that the printer has ended.
-func (r *run) ended(ctx context.Context, job ipp.Job, sent bool) error {
-	switch {
-	case job.State == ipp.JobCompleted && sent:
-		_ = r.save(Done) // the paper is out: a row that says "printing" is settled by asking
-		r.d.finished(job)
-		r.s.cfg.Log.Info("printed", "print", r.row.ID, "kind", r.row.Kind, "pages", r.row.Pages)
-		return nil
-	case job.State == ipp.JobCompleted:
-		return r.uncertain(kiosk.TroubleOther, errors.New("the job is completed, but the document was not sent whole"), false)
-	}
-	err := fmt.Errorf("the printer ended the job: %v %v", job.State, job.Reasons)
+// over closes a job that the printer has ended while it was followed. sending is how the sending of the document went.
+func (r *run) over(ctx context.Context, job ipp.Job, sending error) error {
 	trouble := kiosk.TroubleOther
 	for _, reason := range job.Reasons {
 		switch reason {
@@ -190,69 +177,77 @@ func (r *run) ended(ctx context.Context, job ipp.Job, sent bool) error {
 			trouble = kiosk.TroubleFormat
 		}
 	}
-	switch {
-	case r.s.noSheet(ctx, r.d, r.client, job):
-		return r.nothing(ctx, Failed, trouble, err)
-	case job.State == ipp.JobCanceled && 0 < job.Impressions && job.Impressions < r.row.Pages:
-		_ = r.save(Cancelled) // an ended row is never needed
-		return fail(trouble, kiosk.Cancelled, err)
-	}
-	return r.uncertain(trouble, err, false)
+	return r.ended(ctx, job, sending, Failed, trouble, fmt.Errorf("the printer ended the job: %v %v", job.State, job.Reasons))
 }
 
 // broken settles a document whose sending failed.
 func (r *run) broken(ctx context.Context, err error) error {
 	trouble := troubleIn(err)
 	job, end := r.s.stop(ctx, r.client, r.row)
-	var se *ipp.StatusError
-	noSheet := end == ended && r.s.noSheet(ctx, r.d, r.client, job)
-	// Refused, or not begun: then no sheet can come out, whatever the printer calls the job.
-	nothingArrived := errors.As(err, &se) || neverBegun(err)
-	if !noSheet && (!nothingArrived || end == ended && job.Impressions > 0) {
-		return r.uncertain(trouble, err, end == stillThere)
-	}
 	var out error
-	if end == stillThere {
-		out = r.leave(ctx, trouble, err)
-	} else {
-		out = r.nothing(ctx, Failed, trouble, err)
+	switch {
+	case end == ended:
+		out = r.ended(ctx, job, err, Failed, trouble, err)
+	case !nothingArrived(err):
+		out = r.uncertain(trouble, err, end == stillThere)
+	case end == stillThere:
+		out = r.leave(trouble, err)
+	default:
+		out = r.nothing(Failed, trouble, err)
 	}
-	if errors.As(err, &se) && !se.Later() {
+	var se *ipp.StatusError
+	if kiosk.AsPrintError(out).Outcome != kiosk.NothingPrinted || errors.As(err, &se) && !se.Later() {
 		return out // it would refuse again
 	}
 	return againError{out}
 }
 
-// neverBegun reports whether a sending failed before one byte of the document left.
-func neverBegun(err error) bool {
+// stopped settles a job that was cancelled because ctx ended.
+func (r *run) stopped(ctx context.Context, sending error, job ipp.Job, end ending) error {
+	switch {
+	case end == ended:
+		return r.ended(ctx, job, sending, Cancelled, r.trouble, ctx.Err())
+	case nothingArrived(sending):
+		return r.leave(r.trouble, ctx.Err())
+	}
+	return r.uncertain(r.trouble, ctx.Err(), end == stillThere)
+}
+
+// ended closes a job that the printer has ended, by what is known of the paper. sending is how the sending of the
+// document went, state how the row ends if no sheet came out; t and err say why it ended.
+func (r *run) ended(ctx context.Context, job ipp.Job, sending error, state State, t kiosk.Trouble, err error) error {
+	r.d.learn(job)
+	out := max(0, job.Impressions)
+	allOut := job.State == ipp.JobCompleted || job.State == ipp.JobCanceled && 0 < out && out >= r.row.Pages
+	switch {
+	case allOut && sending == nil: // else it is the end of half a document
+		_ = r.save(Done) // the paper is out: a row that says "printing" is settled by asking
+		r.s.cfg.Log.Info("printed", "print", r.row.ID, "kind", r.row.Kind, "pages", r.row.Pages)
+		return nil
+	case out == 0 && nothingArrived(sending), r.s.noSheet(ctx, r.d, r.client, job):
+		return r.nothing(state, t, err)
+	case job.State != ipp.JobCompleted && 0 < out && out < r.row.Pages:
+		_ = r.save(Cancelled) // an ended row is never needed
+		r.s.cfg.Log.Warn("printed in part", "print", r.row.ID, "kind", r.row.Kind, "sheets", out, "pages", r.row.Pages)
+		return fail(t, kiosk.PartlyPrinted, err)
+	}
+	return r.uncertain(t, err, false)
+}
+
+// nothingArrived reports whether a sending failed so that no sheet can come out, whatever the printer calls the job:
+// before one byte of the document left, or refused for what is known before the document is read. Other refusals
+// (server-error-job-canceled, document-format-error) may come from a printer that prints while it reads.
+func nothingArrived(err error) bool {
 	var te *ipp.TransportError
-	return errors.As(err, &te) && te.Sent == 0
+	return errors.As(err, &te) && te.Sent == 0 || ipp.IsStatus(err, ipp.StatusFormat, ipp.StatusValues, ipp.StatusConflict,
+		ipp.StatusOperation, ipp.StatusVersion, ipp.StatusUnavailable, ipp.StatusNotAcceptingJobs, ipp.StatusBusy, ipp.StatusTooManyJobs)
 }
 
 // leave ends the attempt with a job at the printer that has no document and could not be cancelled: its row stays open.
-func (r *run) leave(ctx context.Context, t kiosk.Trouble, err error) error {
+func (r *run) leave(t kiosk.Trouble, err error) error {
 	_ = r.save(Created) // at worst the row says "sending", which is read more carefully
 	r.d.remember(r.row)
-	outcome := kiosk.NothingPrinted
-	if ctx.Err() != nil {
-		outcome = kiosk.Cancelled
-	}
-	return fail(t, outcome, err)
-}
-
-// stopped settles a job that was cancelled because ctx ended.
-func (r *run) stopped(ctx context.Context, sent bool, sending error, job ipp.Job, end ending) error {
-	switch {
-	case end == ended && job.State == ipp.JobCompleted && sent:
-		_ = r.save(Done) // the paper was out before the printer heard
-		return nil
-	case end == ended && (job.State == ipp.JobCanceled && job.Impressions > 0 || r.s.noSheet(ctx, r.d, r.client, job)):
-		_ = r.save(Cancelled) // an ended row is never needed
-		return fail(r.trouble, kiosk.Cancelled, ctx.Err())
-	case !sent && neverBegun(sending) && end != ended:
-		return r.leave(ctx, r.trouble, ctx.Err())
-	}
-	return r.uncertain(r.trouble, ctx.Err(), end == stillThere)
+	return fail(t, kiosk.NothingPrinted, err)
 }
 
 // uncertain ends the attempt without knowing what came out. With pursue the job is cancelled when the printer can be

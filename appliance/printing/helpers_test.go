@@ -113,6 +113,16 @@ func spooler(t *testing.T, cfg printing.Config) *printing.Spooler {
 	return s
 }
 
+// used lets p print a sheet for somebody else, so that its history shows that it counts, and says how many documents
+// came out.
+func used(t *testing.T, p *ipptest.Printer) int {
+	t.Helper()
+	if err := spooler(t, quick(p, &memory{})).Print(t.Context(), jobOf(pdf(1, 10), 1), func(kiosk.PrintProgress) {}); err != nil {
+		t.Fatal(err)
+	}
+	return len(p.Documents())
+}
+
 // run runs s until the test ends and waits until its printer has been seen.
 func run(t *testing.T, s *printing.Spooler) {
 	t.Helper()

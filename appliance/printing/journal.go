@@ -21,7 +21,7 @@ const (
 	Printing  State = "printing"  // the printer said that it prints
 	Done      State = "done"      // the printer said that the last sheet is out
 	Failed    State = "failed"    // ended, and no sheet came out
-	Cancelled State = "cancelled" // stopped before the last sheet
+	Cancelled State = "cancelled" // ended before the last sheet: given up, or printed in part
 	Uncertain State = "uncertain" // ended, and nobody can say what came out without looking
 )
 

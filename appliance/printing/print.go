@@ -68,7 +68,7 @@ func (s *Spooler) attempt(ctx context.Context, job kiosk.PrintJob, report func(k
 		select {
 		case d.lock <- struct{}{}:
 		case <-ctx.Done():
-			return r.nothing(ctx, Cancelled, kiosk.TroubleBusy, ctx.Err())
+			return r.nothing(Cancelled, kiosk.TroubleBusy, ctx.Err())
 		}
 	}
 	defer d.unlock()
@@ -112,14 +112,10 @@ func (s *Spooler) write(row Row) error {
 	return s.cfg.Journal.SavePrint(ctx, row)
 }
 
-// nothing ends the attempt before anything of the document was sent.
-func (r *run) nothing(ctx context.Context, state State, t kiosk.Trouble, err error) error {
+// nothing ends the attempt when it is known that no sheet came out.
+func (r *run) nothing(state State, t kiosk.Trouble, err error) error {
 	_ = r.save(state) // an ended row is never needed: save has logged it
-	outcome := kiosk.NothingPrinted
-	if ctx.Err() != nil {
-		outcome = kiosk.Cancelled
-	}
-	return fail(t, outcome, err)
+	return fail(t, kiosk.NothingPrinted, err)
 }
 
 // pause waits d, or until ctx ends: then it is false.
@@ -142,12 +138,12 @@ func (r *run) ready(ctx context.Context) (ipp.Ticket, ipp.Printer, error) {
 		switch {
 		case ctx.Err() != nil:
 		case errors.Is(err, errIdentity):
-			return ipp.Ticket{}, p, r.nothing(ctx, Failed, trouble, err)
+			return ipp.Ticket{}, p, r.nothing(Failed, trouble, err)
 		case trouble == kiosk.TroubleFormat, trouble == kiosk.TroubleMedia && !supportsA4(p):
-			return ipp.Ticket{}, p, r.nothing(ctx, Failed, trouble, fmt.Errorf("%s cannot print A4 from PDF", c.URI()))
+			return ipp.Ticket{}, p, r.nothing(Failed, trouble, fmt.Errorf("%s cannot print A4 from PDF", c.URI()))
 		case err != nil:
 			if r.gone() {
-				return ipp.Ticket{}, p, r.nothing(ctx, Failed, trouble, err)
+				return ipp.Ticket{}, p, r.nothing(Failed, trouble, err)
 			}
 			r.say(kiosk.PrintProgress{State: kiosk.PrintStopped, Trouble: trouble})
 		case trouble != kiosk.TroubleNone:
@@ -164,7 +160,7 @@ func (r *run) ready(ctx context.Context) (ipp.Ticket, ipp.Printer, error) {
 			return t, p, nil
 		}
 		if !pause(ctx, r.s.cfg.Poll) {
-			return ipp.Ticket{}, p, r.nothing(ctx, Cancelled, trouble, context.Cause(ctx))
+			return ipp.Ticket{}, p, r.nothing(Cancelled, trouble, context.Cause(ctx))
 		}
 	}
 }
@@ -190,20 +186,20 @@ func (r *run) create(ctx context.Context) error {
 		ignored, err := r.client.Validate(ctx, ticket)
 		switch {
 		case err == nil && mediaRefused(ignored):
-			return r.nothing(ctx, Failed, kiosk.TroubleMedia, errors.New("the printer would ignore the paper asked for"))
+			return r.nothing(Failed, kiosk.TroubleMedia, errors.New("the printer would ignore the paper asked for"))
 		case err == nil, ipp.IsStatus(err, ipp.StatusOperation):
 		case errors.Is(err, ipp.ErrUnreachable), later(err):
 			// What follows finds out the same, and knows how to wait.
 		default:
-			return r.nothing(ctx, Failed, troubleIn(err), err)
+			return r.nothing(Failed, troubleIn(err), err)
 		}
 		if ctx.Err() != nil {
-			return r.nothing(ctx, Cancelled, r.trouble, ctx.Err())
+			return r.nothing(Cancelled, r.trouble, ctx.Err())
 		}
 
 		r.row.PrinterURI, r.row.UpTime = r.client.URI(), p.UpTime
 		if err := r.save(Creating); err != nil {
-			return r.nothing(ctx, Failed, kiosk.TroubleOther, err)
+			return r.nothing(Failed, kiosk.TroubleOther, err)
 		}
 		// Once begun it is heard out, else nobody would know whether there is a job.
 		heard := context.WithoutCancel(ctx)
@@ -238,17 +234,17 @@ func (r *run) create(ctx context.Context) error {
 				busySince = now
 			}
 			if now.Sub(busySince)+wait > r.s.cfg.Busy {
-				return r.nothing(ctx, Failed, kiosk.TroubleBusy, err)
+				return r.nothing(Failed, kiosk.TroubleBusy, err)
 			}
 			r.say(kiosk.PrintProgress{State: kiosk.PrintWaiting})
 			if !pause(ctx, wait) {
-				return r.nothing(ctx, Cancelled, kiosk.TroubleBusy, ctx.Err())
+				return r.nothing(Cancelled, kiosk.TroubleBusy, ctx.Err())
 			}
 			wait, next = min(next, 8*time.Second), wait+next
 		case (errors.Is(err, ipp.ErrUnreachable) || errors.Is(err, ipp.ErrAnswer)) && tries < 3:
 			tries++ // the printer has said that it knows no such job
 		default:
-			return r.nothing(ctx, Failed, troubleIn(err), err)
+			return r.nothing(Failed, troubleIn(err), err)
 		}
 	}
 }
@@ -276,7 +272,7 @@ func (r *run) adopt(ctx context.Context) (job ipp.Job, found bool, err error) {
 		}
 		if !pause(ctx, r.s.cfg.Poll) {
 			r.d.remember(r.row)
-			return ipp.Job{}, false, fail(trouble, kiosk.Cancelled, ctx.Err())
+			return ipp.Job{}, false, fail(trouble, kiosk.NothingPrinted, ctx.Err()) // the job, if there is one, has no document
 		}
 	}
 }
@@ -291,9 +287,9 @@ func (r *run) withdraw(ctx context.Context, media bool, journal error) error {
 		state, trouble, err = Failed, kiosk.TroubleOther, journal
 	}
 	if _, end := r.s.stop(ctx, r.client, r.row); end == stillThere {
-		return r.leave(ctx, trouble, err)
+		return r.leave(trouble, err)
 	}
-	return r.nothing(ctx, state, trouble, err)
+	return r.nothing(state, trouble, err)
 }
 
 func later(err error) bool {

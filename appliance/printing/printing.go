@@ -34,8 +34,8 @@ type Config struct {
 	Approved []Approved // in order of preference
 	Journal  Journal
 	User     string        // requesting-user-name: the box, never a person; "" means "sportello"
-	Idle     time.Duration // between looks at a printer that is well and that nobody waits for; 0 means 2.5 s
-	Active   time.Duration // between looks at a printer with trouble, or while a visit lasts; 0 means 1.5 s
+	Idle     time.Duration // between looks at a printer that is well; 0 means 2.5 s
+	Active   time.Duration // between looks at a printer with trouble; 0 means 1.5 s
 	Poll     time.Duration // between looks at a job; 0 means 250 ms
 	Gone     time.Duration // how long a printer may be away before a job on it is given up; 0 means 60 s
 	Busy     time.Duration // how long somebody else's job is waited for; 0 means 3 min
@@ -55,7 +55,6 @@ type Spooler struct {
 	mu       sync.Mutex
 	status   kiosk.PrinterStatus
 	watchers []func(kiosk.PrinterStatus)
-	visits   int
 
 	loading sync.Mutex
 	loaded  bool // the journal's open rows have been read
@@ -116,11 +115,8 @@ func (s *Spooler) look(ctx context.Context, d *device) {
 			s.settle(ctx, d)
 			d.unlock()
 		}
-		s.mu.Lock()
-		visits := s.visits
-		s.mu.Unlock()
 		pause := s.cfg.Idle
-		if visits > 0 || d.status().Trouble != kiosk.TroubleNone {
+		if d.status().Trouble != kiosk.TroubleNone {
 			pause = min(s.cfg.Active, pause)
 		}
 		select {
@@ -146,21 +142,6 @@ func (s *Spooler) ask(ctx context.Context, d *device) (*ipp.Client, ipp.Printer,
 		}
 		c, p, err = d.askElsewhere(ctx, err)
 	}
-}
-
-// Attend says that a visit has begun, so that the printers are looked at more often; the caller calls leave when it ends.
-func (s *Spooler) Attend() (leave func()) {
-	s.mu.Lock()
-	s.visits++
-	s.mu.Unlock()
-	for _, d := range s.devices {
-		d.wake()
-	}
-	return sync.OnceFunc(func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.visits--
-	})
 }
 
 // Found says what DNS-SD knows. Announcements of printers that are not approved are ignored.

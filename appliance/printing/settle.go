@@ -70,21 +70,21 @@ func find(ctx context.Context, c *ipp.Client, row Row) (job ipp.Job, found, know
 }
 
 // noSheet reports whether the printer has said that an ended job gave no sheet: it was canceled or aborted, and counts 0
-// impressions. From a printer that counts 0 also for jobs that it completed, that says nothing.
+// impressions. That says nothing unless the printer is known to count, by earlier jobs or by its history.
 func (s *Spooler) noSheet(ctx context.Context, d *device, c *ipp.Client, job ipp.Job) bool {
-	if job.State != ipp.JobCanceled && job.State != ipp.JobAborted || job.Impressions != 0 || d.doesNotCount() {
+	if job.State != ipp.JobCanceled && job.State != ipp.JobAborted || job.Impressions != 0 {
 		return false
 	}
 	short, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 	defer cancel()
 	jobs, err := c.Jobs(short, ipp.Completed)
 	if err != nil {
-		return !errors.Is(err, ipp.ErrUnreachable) // without a history there is nothing that speaks against it
+		s.cfg.Log.Info("print history not read", "printer", c.URI(), "err", err)
 	}
 	for _, j := range jobs {
-		d.finished(j)
+		d.learn(j)
 	}
-	return !d.doesNotCount()
+	return d.counts()
 }
 
 // settle looks after the jobs of the past at a printer that answers. The caller holds d's lock.
