@@ -18,6 +18,10 @@ func (d *Desk) answer(ctx context.Context, s *Session, step Step, detail event.D
 	ok := s.update(func() bool {
 		switch s.stage {
 		case StageAsking, StageLogin, StageConfirmed, StagePreview, StageProblem:
+			if s.busy { // another press is being dealt with: printing, leaving the request
+				failed = ErrNotNow
+				return false
+			}
 		default:
 			failed = ErrNotNow
 			return false
@@ -58,8 +62,14 @@ func (d *Desk) SetLanguage(ctx context.Context, s *Session, language string) err
 	if !d.cfg.Languages(language) {
 		return ErrUnknown
 	}
-	s.update(func() bool { s.language = language; s.touched = d.cfg.Now(); return true })
-	d.note(ctx, s, event.StepAnswered, event.Detail{Step: "language", Language: language})
+	changed := s.update(func() bool {
+		other := s.language != language
+		s.language, s.touched = language, d.cfg.Now()
+		return other
+	})
+	if changed {
+		d.note(ctx, s, event.StepAnswered, event.Detail{Step: "language", Language: language})
+	}
 	return nil
 }
 
@@ -68,8 +78,14 @@ func (d *Desk) SetMode(ctx context.Context, s *Session, mode Mode) error {
 	if mode != SelfService && mode != Assisted {
 		return ErrUnknown
 	}
-	s.update(func() bool { s.mode = mode; s.touched = d.cfg.Now(); return true })
-	d.note(ctx, s, event.StepAnswered, event.Detail{Step: "mode", Mode: string(mode)})
+	changed := s.update(func() bool {
+		other := s.mode != mode
+		s.mode, s.touched = mode, d.cfg.Now()
+		return other
+	})
+	if changed {
+		d.note(ctx, s, event.StepAnswered, event.Detail{Step: "mode", Mode: string(mode)})
+	}
 	return nil
 }
 
@@ -240,7 +256,7 @@ func (d *Desk) Collect(ctx context.Context, s *Session, code string) error {
 	if !d.cfg.LineUp() {
 		return ErrOffline
 	}
-	d.cfg.Kick() // the request may still wait in the queue of this very box
+	d.cfg.Drain(ctx) // the request may still wait in the queue of this very box
 	req, err := d.cfg.Hub.Collect(ctx, code)
 	if err != nil {
 		return err

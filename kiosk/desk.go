@@ -2,6 +2,8 @@ package kiosk
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -116,6 +118,7 @@ type Config struct {
 	LineUp    func() bool           // whether the hub could be reached just now
 	Disk      func(full bool)       // told when the disk has no room, and when it has again
 	Kick      func()                // told that an event waits for the hub
+	Drain     func(context.Context) // waits, a few seconds at most, until the hub has every event of this box
 	Now       func() time.Time      //
 	Log       *slog.Logger          //
 	Idle      time.Duration         // a session without a touch ends after this; 0: DefaultIdle
@@ -127,6 +130,8 @@ const (
 	DefaultIdle  = 150 * time.Second   // the page warns after 90 s and counts 20 s; the rest is for a page without script
 	QRLife       = 2 * time.Minute     // how long the QR is on the screen
 	loginLife    = 8 * time.Minute     // how long its code is good
+	sessionLife  = 30 * time.Minute    // how long a visit may last in all
+	maxEvents    = 1000                // stored of one visit: nobody presses that many buttons
 	takeLife     = time.Minute         // how long "take your sheets" stays
 	stoppedLife  = 2 * time.Minute     // how long a job waits for somebody to help the printer
 	printLife    = 10 * time.Minute    // how long a job may take in all
@@ -210,8 +215,12 @@ func (d *Desk) expire(ctx context.Context, s *Session) {
 	now := d.cfg.Now()
 	s.mu.Lock()
 	stage, idle, progress, login := s.stage, now.Sub(s.touched), s.progress, s.login
-	age := now.Sub(s.since)
+	age, life := now.Sub(s.since), now.Sub(s.started)
 	s.mu.Unlock()
+	if life >= sessionLife && stage != StagePrinting && stage != StageGoodbye {
+		d.End(ctx, s, OutcomeAbandoned)
+		return
+	}
 	switch stage {
 	case StageGoodbye:
 		if age >= goodbyeLife {
@@ -270,7 +279,7 @@ func (d *Desk) Start(ctx context.Context, kiosk int, language string, mode Mode)
 	}
 	now := d.cfg.Now()
 	s := &Session{
-		ID: uuid.NewString(), Kiosk: kiosk, language: language, mode: mode, started: now, touched: now, since: now,
+		ID: uuid.NewString(), Key: rand.Text(), Kiosk: kiosk, done: make(chan struct{}), language: language, mode: mode, started: now, touched: now, since: now,
 		stage: StageAsking, changed: make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // outlives the request that began it
@@ -286,12 +295,12 @@ func (d *Desk) Start(ctx context.Context, kiosk int, language string, mode Mode)
 	return s, nil
 }
 
-// Session returns the session open at a kiosk. With an id that is not "" it must be that one: else ErrNoSession.
-func (d *Desk) Session(kiosk int, id string) (*Session, error) {
+// Session returns the session open at a kiosk. With a key that is not "" it must be that visitor's: else ErrNoSession.
+func (d *Desk) Session(kiosk int, key string) (*Session, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.sessions[kiosk]
-	if s == nil || (id != "" && s.ID != id) {
+	if s == nil || (key != "" && subtle.ConstantTimeCompare([]byte(s.Key), []byte(key)) != 1) {
 		return nil, ErrNoSession
 	}
 	return s, nil
@@ -311,10 +320,11 @@ func (d *Desk) Touch(s *Session) {
 	s.touched = d.cfg.Now()
 }
 
-// Goodbye shows the last page: everything personal is gone before it is shown.
+// Goodbye shows the last page: everything personal is gone before it is shown, whatever was under way is cancelled, a
+// job at the printer too, and nothing that comes late brings any of it back. Saying goodbye twice is harmless.
 func (d *Desk) Goodbye(ctx context.Context, s *Session) {
 	outcome := OutcomeEnded
-	s.update(func() bool {
+	said := s.update(func() bool {
 		switch {
 		case s.slip != "":
 			outcome = OutcomeLeft
@@ -325,6 +335,10 @@ func (d *Desk) Goodbye(ctx context.Context, s *Session) {
 		s.enter(StageGoodbye, d.cfg.Now())
 		return true
 	})
+	if !said {
+		return
+	}
+	s.cancel()
 	d.cfg.Logins.Cancel(s.Kiosk)
 	d.note(ctx, s, event.SessionEnded, event.Detail{Outcome: string(outcome), Milliseconds: d.cfg.Now().Sub(s.started).Milliseconds()})
 }
@@ -332,23 +346,26 @@ func (d *Desk) Goodbye(ctx context.Context, s *Session) {
 // End ends a session: whatever it waits for is cancelled, a job at the printer too, and everything personal is gone
 // when End returns. Ending a session twice is harmless.
 func (d *Desk) End(ctx context.Context, s *Session, outcome Outcome) {
-	said := false
-	ended := s.update(func() bool {
-		said = s.stage == StageGoodbye // the event was stored then
-		s.wipe()
-		s.ended = true
-		return true
-	})
-	s.cancel()
-	d.mu.Lock()
-	if d.sessions[s.Kiosk] == s {
-		delete(d.sessions, s.Kiosk)
-	}
-	d.mu.Unlock()
-	if !ended {
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
 		return
 	}
-	d.cfg.Logins.Cancel(s.Kiosk)
+	said := s.stage == StageGoodbye // the event was stored then, and the challenge cancelled
+	s.wipe()
+	s.ended = true
+	s.wake()
+	close(s.done)
+	s.mu.Unlock()
+	s.cancel()
+	if !said {
+		d.cfg.Logins.Cancel(s.Kiosk)
+	}
+	d.mu.Lock()
+	if d.sessions[s.Kiosk] == s {
+		delete(d.sessions, s.Kiosk) // only now can another visit begin, and with it another challenge
+	}
+	d.mu.Unlock()
 	if !said {
 		d.note(ctx, s, event.SessionEnded, event.Detail{Outcome: string(outcome), Milliseconds: d.cfg.Now().Sub(s.started).Milliseconds()})
 	}
@@ -379,11 +396,12 @@ func (d *Desk) record(ctx context.Context, s *Session, kind event.Kind, detail e
 	s.mu.Unlock()
 	d.mu.Lock()
 	lost := d.lost
+	d.lost = 0
 	d.mu.Unlock()
 	if lost > 0 { // say first what is missing before it
-		if err := d.cfg.Journal.Record(ctx, row, event.Event{Kind: event.EventsLost, Detail: event.Detail{Count: lost}}); err == nil {
+		if err := d.cfg.Journal.Record(ctx, row, event.Event{Kind: event.EventsLost, Detail: event.Detail{Count: lost}}); err != nil {
 			d.mu.Lock()
-			d.lost -= lost
+			d.lost += lost
 			d.mu.Unlock()
 		}
 	}
@@ -399,8 +417,15 @@ func (d *Desk) record(ctx context.Context, s *Session, kind event.Kind, detail e
 }
 
 // note is record for events that nobody's paper hangs on: when there is no room the session goes on and the event is
-// counted as lost.
+// counted as lost. Of somebody who presses buttons without end only the first maxEvents are stored, and the last.
 func (d *Desk) note(ctx context.Context, s *Session, kind event.Kind, detail event.Detail) {
+	s.mu.Lock()
+	s.events++
+	enough := s.events > maxEvents
+	s.mu.Unlock()
+	if enough && (kind == event.StepAnswered || kind == event.AnswerRefused) {
+		return
+	}
 	if err := d.record(ctx, s, kind, detail, nil); err != nil {
 		d.mu.Lock()
 		d.lost++

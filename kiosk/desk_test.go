@@ -35,6 +35,7 @@ type world struct {
 	rows    []SessionRow
 	sealed  [][]byte
 	cancels int
+	slow    time.Duration // for drawing
 }
 
 func (w *world) Record(_ context.Context, row SessionRow, e event.Event) error {
@@ -125,7 +126,8 @@ func (w *world) Print(ctx context.Context, job PrintJob, report func(PrintProgre
 
 func (w *world) Status() PrinterStatus { return PrinterStatus{State: PrinterReady} }
 
-func (w *world) Draw(context.Context, []byte, bool) ([][]byte, error) {
+func (w *world) Draw(ctx context.Context, _ []byte, _ bool) ([][]byte, error) {
+	sleep(ctx, w.slow)
 	return [][]byte{[]byte("png")}, nil
 }
 
@@ -160,7 +162,7 @@ func run(t *testing.T, f func(t *testing.T, w *world, d *Desk)) {
 		w := &world{lineUp: true, code: "12345678"}
 		d := NewDesk(Config{
 			Branch: "Harar", Kiosks: 2, Catalogue: c, Journal: w, Hub: w, Logins: w, Printer: w, Viewer: w, Papers: w, Sealer: w,
-			LineUp: func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.lineUp }, Disk: func(bool) {}, Kick: func() {},
+			LineUp: func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.lineUp }, Disk: func(bool) {}, Kick: func() {}, Drain: func(context.Context) {},
 			Now: time.Now, Log: slog.New(slog.DiscardHandler), Languages: func(tag string) bool { return tag == "it" },
 		})
 		ctx, stop := context.WithCancel(t.Context())
@@ -290,7 +292,7 @@ func TestAbandoned(t *testing.T) {
 				s := start(t, d, 1)
 				tt.to(t, w, d, s)
 				time.Sleep(tt.lasts)
-				if _, err := d.Session(1, s.ID); err != nil {
+				if _, err := d.Session(1, s.Key); err != nil {
 					t.Errorf("gone after %s already", tt.lasts)
 				}
 				time.Sleep(tt.over - tt.lasts)
@@ -475,13 +477,122 @@ func TestWrongCodes(t *testing.T) {
 	})
 }
 
+// TestExitWhereverOneWaits says goodbye while something is under way: nothing that comes late may bring anything back,
+// and the kiosk is free for the next person.
+func TestExitWhereverOneWaits(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		to   func(t *testing.T, w *world, d *Desk, s *Session)
+	}{
+		{"while the sheet is drawn", func(t *testing.T, w *world, d *Desk, s *Session) {
+			w.slow = 3 * time.Second
+			must(t, d.SetService(t.Context(), s, SelfDeclaration))
+			must(t, d.SetFacts(t.Context(), s, AllFacts()))
+			must(t, d.SetFill(t.Context(), s, Blank))
+			must(t, d.Prepare(t.Context(), s))
+		}},
+		{"while the phone logs in", func(t *testing.T, _ *world, d *Desk, s *Session) {
+			answerAll(t, d, s)
+			must(t, d.BeginLogin(t.Context(), s))
+		}},
+		{"while the identity is awaited", func(t *testing.T, _ *world, d *Desk, s *Session) {
+			answerAll(t, d, s)
+			must(t, d.BeginLogin(t.Context(), s))
+			must(t, d.EnterCode(t.Context(), s, "12345678"))
+		}},
+		{"while the printer waits for paper", func(t *testing.T, w *world, d *Desk, s *Session) {
+			w.print = func(ctx context.Context, _ PrintJob, report func(PrintProgress)) error {
+				report(PrintProgress{State: PrintStopped, Trouble: TroublePaper})
+				<-ctx.Done()
+				return &PrintError{Trouble: TroublePaper, Outcome: NothingPrinted, Err: ctx.Err()}
+			}
+			toPreview(t, w, d, s)
+			must(t, d.Print(t.Context(), s))
+		}},
+		{"while the slip is drawn", func(t *testing.T, w *world, d *Desk, s *Session) {
+			answerAll(t, d, s)
+			w.set(func() { w.lineUp = false })
+			w.slow = 3 * time.Second
+			go func() { _ = d.LeaveRequest(t.Context(), s) }()
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			run(t, func(t *testing.T, w *world, d *Desk) {
+				s := start(t, d, 1)
+				tt.to(t, w, d, s)
+				synctest.Wait()
+				d.Goodbye(t.Context(), s)
+				w.set(func() { w.lineUp, w.token = true, true })
+				time.Sleep(5 * time.Second)
+				if v := s.View(); v.Stage != StageGoodbye || v.Document != "" || v.Masked != "" || s.Page(1) != nil || v.Slip != "" {
+					t.Errorf("five seconds after goodbye: %+v", v)
+				}
+				if err := d.Print(t.Context(), s); !errors.Is(err, ErrNotNow) {
+					t.Errorf("print after goodbye: %v", err)
+				}
+				time.Sleep(10 * time.Second)
+				if len(w.printed) != 0 {
+					t.Error("paper came out after goodbye")
+				}
+				if _, err := d.Session(1, ""); !errors.Is(err, ErrNoSession) {
+					t.Error("the kiosk is not free")
+				}
+				n := 0
+				for _, k := range w.kinds() {
+					if k == event.SessionEnded {
+						n++
+					}
+				}
+				if n != 1 || slices.Contains(w.kinds(), event.RequestLeft) {
+					t.Errorf("events %v: want one end, and no request without a slip", w.kinds())
+				}
+			})
+		})
+	}
+}
+
+func TestSecondPressIsNotHeard(t *testing.T) {
+	run(t, func(t *testing.T, w *world, d *Desk) {
+		s := start(t, d, 1)
+		answerAll(t, d, s)
+		w.set(func() { w.lineUp = false })
+		w.slow = time.Second
+		errs := make(chan error, 2)
+		for range 2 {
+			go func() { errs <- d.LeaveRequest(t.Context(), s) }()
+		}
+		if a, b := <-errs, <-errs; (a == nil) == (b == nil) {
+			t.Errorf("two presses: %v and %v; want one heard", a, b)
+		}
+		if len(w.sealed) != 1 {
+			t.Errorf("%d requests were sealed", len(w.sealed))
+		}
+	})
+}
+
+func TestSheetsThatAreOutAreNotPrintedAgain(t *testing.T) {
+	run(t, func(t *testing.T, w *world, d *Desk) {
+		w.print = func(context.Context, PrintJob, func(PrintProgress)) error {
+			return &PrintError{Trouble: TroubleJam, Outcome: PartlyPrinted, Err: errors.New("jam")}
+		}
+		s := start(t, d, 1)
+		toPreview(t, w, d, s)
+		must(t, d.Print(t.Context(), s))
+		synctest.Wait()
+		v := s.View()
+		if v.Stage != StageProblem || v.Problem.Kind != ProblemUncertain || v.Problem.CanRetry || v.Document != "" {
+			t.Errorf("after a job of which sheets are out: %+v, %+v", v.Stage, v.Problem)
+		}
+	})
+}
+
 func TestKiosksDoNotMix(t *testing.T) {
 	run(t, func(t *testing.T, w *world, d *Desk) {
 		one, two := start(t, d, 1), start(t, d, 2)
 		if _, err := d.Start(t.Context(), 1, "it", SelfService); !errors.Is(err, ErrKioskBusy) {
 			t.Errorf("second session at the same kiosk: %v", err)
 		}
-		if _, err := d.Session(1, two.ID); !errors.Is(err, ErrNoSession) {
+		if _, err := d.Session(1, two.Key); !errors.Is(err, ErrNoSession) {
 			t.Errorf("kiosk 2's session at kiosk 1: %v", err)
 		}
 		toPreview(t, w, d, one)

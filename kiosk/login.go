@@ -13,7 +13,7 @@ import (
 // questions are open, ErrLoginLocked, ErrDiskFull (nothing that needs a certificate begins without room to journal it).
 func (d *Desk) BeginLogin(ctx context.Context, s *Session) error {
 	v := s.View()
-	if _, open := v.Answers.Open(); open || v.Answers.Service == SelfDeclaration {
+	if _, open := v.Answers.Open(); open || v.Answers.Service == SelfDeclaration || (v.Stage != StageAsking && v.Stage != StageLogin) {
 		return ErrNotNow
 	}
 	if !d.cfg.LineUp() {
@@ -32,6 +32,9 @@ func (d *Desk) BeginLogin(ctx context.Context, s *Session) error {
 	wait, stop := context.WithCancel(s.ctx)
 	now := d.cfg.Now()
 	ok := s.update(func() bool {
+		if s.busy || (s.stage != StageAsking && s.stage != StageLogin) {
+			return false
+		}
 		d.dropLogin(s)
 		s.login = login{url: ch.URL, nonce: ch.Nonce, shown: now, stop: stop}
 		s.enter(StageLogin, now)
@@ -40,7 +43,7 @@ func (d *Desk) BeginLogin(ctx context.Context, s *Session) error {
 	if !ok {
 		stop()
 		d.cfg.Logins.Cancel(s.Kiosk)
-		return ErrNoSession
+		return ErrNotNow
 	}
 	d.wg.Go(func() { d.awaitIdentity(wait, s, ch.Nonce) })
 	return nil
@@ -123,12 +126,18 @@ func (d *Desk) endLogin(s *Session, nonce, how string) {
 // EnterCode checks the code that the phone shows; the box does it alone. ErrCodeWrong (View().TriesLeft says how many
 // tries are left), ErrLoginDead, ErrLoginExpired, ErrLoginLocked.
 func (d *Desk) EnterCode(ctx context.Context, s *Session, code string) error {
-	if v := s.View(); v.Stage != StageLogin || v.Verified {
+	s.mu.Lock()
+	nonce, ok := s.login.nonce, s.stage == StageLogin && !s.login.verified
+	s.mu.Unlock()
+	if !ok {
 		return ErrNotNow
 	}
 	left, err := d.cfg.Logins.Enter(s.Kiosk, code)
 	now := d.cfg.Now()
 	s.update(func() bool {
+		if s.login.nonce != nonce || s.stage != StageLogin {
+			return false // another challenge has taken its place
+		}
 		s.touched = now
 		s.login.left = left
 		switch {
@@ -201,7 +210,17 @@ func (d *Desk) Accept(ctx context.Context, s *Session, yes bool) error {
 		d.CancelLogin(s)
 		return nil
 	}
-	s.update(func() bool { s.accepted = true; s.enter(StageConfirmed, d.cfg.Now()); return true })
+	ok := s.update(func() bool {
+		if s.stage != StageLogin || s.person == nil || !s.login.verified {
+			return false
+		}
+		s.accepted = true
+		s.enter(StageConfirmed, d.cfg.Now())
+		return true
+	})
+	if !ok {
+		return ErrNotNow
+	}
 	d.note(ctx, s, event.StepAnswered, event.Detail{Step: string(StepIdentity)})
 	switch {
 	case v.Answers.Holder == Family:
@@ -222,11 +241,20 @@ func (d *Desk) LoadFamily(ctx context.Context, s *Session) error {
 		return ErrNotNow
 	}
 	f, err := d.cfg.Hub.Family(ctx, nonce)
-	if err != nil {
-		d.stop(s, problemOf(err))
-		return nil
-	}
-	s.update(func() bool { s.family = f; s.enter(StageConfirmed, d.cfg.Now()); return true })
+	s.update(func() bool {
+		if s.login.nonce != nonce || s.stage != stage {
+			return false // the citizen has gone on
+		}
+		if err != nil {
+			p := problemOf(err)
+			s.problem = &p
+			s.enter(StageProblem, d.cfg.Now())
+			return true
+		}
+		s.family = f
+		s.enter(StageConfirmed, d.cfg.Now())
+		return true
+	})
 	return nil
 }
 

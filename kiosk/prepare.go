@@ -65,7 +65,7 @@ func (d *Desk) Prepare(ctx context.Context, s *Session) error {
 		ok    bool
 	)
 	s.update(func() bool {
-		if _, open := s.answers.Open(); open {
+		if _, open := s.answers.Open(); open || s.busy {
 			return false
 		}
 		switch s.stage {
@@ -114,7 +114,17 @@ func (d *Desk) Prepare(ctx context.Context, s *Session) error {
 		d.note(ctx, s, kind, event.Detail{
 			Service: string(a.Service), Certificates: a.Certificates, Pages: len(doc.pages), Milliseconds: d.cfg.Now().Sub(start).Milliseconds(),
 		})
-		s.update(func() bool { s.doc = doc; s.enter(StagePreview, d.cfg.Now()); return true })
+		shown := s.update(func() bool {
+			if s.stage != StagePreparing {
+				return false
+			}
+			s.doc = doc
+			s.enter(StagePreview, d.cfg.Now())
+			return true
+		})
+		if !shown {
+			clear(doc.pdf)
+		}
 	})
 	return nil
 }
@@ -131,6 +141,7 @@ func (d *Desk) make(ctx context.Context, a Answers, nonce, lang string) (*docume
 	defer cancel()
 	pdf, err := d.cfg.Hub.Certificate(fetch, wire.CertificateRequest{
 		Nonce: nonce, Certificates: a.Certificates, Member: a.Member, Recipient: string(a.Recipient), Exemption: a.Exemption, Language: lang,
+		Pickup: a.PickupCode,
 	})
 	if err != nil {
 		return nil, err
@@ -152,18 +163,15 @@ func (d *Desk) draw(ctx context.Context, kind string, pdf []byte, strict bool) (
 // LeaveRequest queues what was chosen, closed to the hub's key, and makes the slip with its pick-up code. Nobody's
 // identity is in it. The slip is at StagePreview when LeaveRequest returns. ErrDiskFull: nothing was queued.
 func (d *Desk) LeaveRequest(ctx context.Context, s *Session) error {
+	ok := s.reserve(func() bool {
+		_, open := s.answers.Open()
+		return !open && s.answers.Service == Certificates && s.slip == "" && s.stage != StagePreparing && s.stage != StagePrinting
+	})
+	if !ok {
+		return ErrNotNow // a second press of the same button, too
+	}
+	defer s.release()
 	v := s.View()
-	if v.Answers.Service != Certificates || len(v.Answers.Certificates) == 0 {
-		return ErrNotNow
-	}
-	if v.Slip != "" {
-		return nil // a second press of the same button
-	}
-	for _, q := range v.Answers.Questions() {
-		if !v.Answers.answered(q) {
-			return ErrNotNow
-		}
-	}
 	code, err := newPickupCode()
 	if err != nil {
 		return err
@@ -194,6 +202,9 @@ func (d *Desk) LeaveRequest(ctx context.Context, s *Session) error {
 	doc, err := d.draw(ctx, "slip", pdf, false)
 	if err != nil {
 		return err
+	}
+	if s.ctx.Err() != nil {
+		return ErrNoSession // gone meanwhile: nothing is queued that nobody has a code for
 	}
 	err = d.record(ctx, s, event.RequestLeft, event.Detail{Certificates: v.Answers.Certificates, Holder: string(v.Answers.Holder)}, sealed)
 	if err != nil {

@@ -9,18 +9,15 @@ import (
 )
 
 // Print puts the document in hand on paper, once: a second press of the button is ErrNotNow. It returns as soon as the
-// job has begun; the session is at StagePrinting until it is at StageTake or StageProblem. A certificate is not begun
+// job has begun; the session is at StagePrinting until it is at StageTake or StageProblem. Only when it is known that no
+// sheet came out can the same document be tried again. A certificate is not begun
 // without room to journal it: ErrDiskFull.
 func (d *Desk) Print(ctx context.Context, s *Session) error {
 	var doc *document
-	s.mu.Lock()
-	if s.stage == StagePreview {
-		doc = s.doc
-	}
-	s.mu.Unlock()
-	if doc == nil {
+	if !s.reserve(func() bool { doc = s.doc; return s.stage == StagePreview && doc != nil }) {
 		return ErrNotNow
 	}
+	defer s.release()
 	started := event.Detail{Service: doc.kind, Pages: len(doc.pages)}
 	if err := d.record(ctx, s, event.PrintStarted, started, nil); err != nil {
 		if doc.kind == "certificate" {
@@ -83,7 +80,7 @@ func (d *Desk) print(ctx context.Context, s *Session, doc *document) {
 	pe := AsPrintError(err)
 	detail.Reason = string(pe.Trouble)
 	kind := event.PrintFailed
-	if pe.Outcome == Uncertain {
+	if pe.Outcome != NothingPrinted {
 		kind = event.PrintUncertain
 	}
 	d.note(ctx, s, kind, detail)
@@ -93,7 +90,7 @@ func (d *Desk) print(ctx context.Context, s *Session, doc *document) {
 	alive := s.update(func() bool {
 		s.printing = nil
 		s.progress = PrintProgress{}
-		if pe.Outcome == Uncertain {
+		if pe.Outcome != NothingPrinted {
 			s.doc = nil // never printed again without a person's judgement
 			s.problem = &Problem{Kind: ProblemUncertain, Trouble: pe.Trouble}
 		} else {
@@ -102,7 +99,7 @@ func (d *Desk) print(ctx context.Context, s *Session, doc *document) {
 		s.enter(StageProblem, d.cfg.Now())
 		return true
 	})
-	if !alive || pe.Outcome == Uncertain {
+	if !alive || pe.Outcome != NothingPrinted {
 		clear(doc.pdf)
 	}
 }
@@ -139,11 +136,12 @@ func (d *Desk) Again(ctx context.Context, s *Session) error {
 // Back leaves a preview or a problem for the questions. The login is kept while the hub keeps it.
 func (d *Desk) Back(s *Session) {
 	s.update(func() bool {
-		if s.stage != StagePreview && s.stage != StageProblem {
+		if s.busy || (s.stage != StagePreview && s.stage != StageProblem) {
 			return false
 		}
 		s.doc = nil
-		if s.accepted && s.answers.Service != SelfDeclaration {
+		over := s.problem != nil && s.problem.Kind == ProblemLoginOver
+		if s.accepted && s.answers.Service != SelfDeclaration && !over {
 			s.enter(StageConfirmed, d.cfg.Now())
 		} else {
 			d.dropLogin(s)

@@ -33,11 +33,13 @@ func (p Person) Masked() string { return p.name.Masked() + " " + p.familyName.Ma
 // Session is one person's visit at one kiosk, from the first touch to the wipe. It lives in RAM and is safe for
 // concurrent use. Only the Desk changes it.
 type Session struct {
-	ID    string // random UUID; the only thing about a session that is ever stored
+	ID    string // random UUID; the only thing about a session that is ever stored, logged or sent
+	Key   string // random; whoever shows it at this kiosk is this visitor. It is never stored, logged or sent
 	Kiosk int    // 1, 2 …
 
-	ctx    context.Context //nolint:containedctx // the visit's own life: ends with it, and with it every wait it began
+	ctx    context.Context //nolint:containedctx // the visit's own life: ends with goodbye, and with it every wait it began
 	cancel context.CancelFunc
+	done   chan struct{} // closed when the session has ended
 
 	mu       sync.Mutex // guards the fields that follow
 	language string
@@ -58,7 +60,9 @@ type Session struct {
 	progress PrintProgress
 	since    time.Time // when the stage began
 	slip     string    // pick-up code of the request that was left
+	busy     bool      // a press of a button is being dealt with that must not be dealt with twice
 	printing context.CancelFunc
+	events   int // stored so far
 }
 
 // login is the state of proving who one is.
@@ -213,19 +217,41 @@ func (s *Session) Changed() <-chan struct{} {
 }
 
 // Done returns a channel that is closed when the session has ended.
-func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
+func (s *Session) Done() <-chan struct{} { return s.done }
 
 // update changes the session under its lock and wakes whoever waits for a change. f reports false to say that nothing
-// changed. Nothing changes any more once the session has ended.
+// changed. Nothing changes any more once goodbye was said: what comes late, comes to nobody.
 func (s *Session) update(f func() bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || !f() {
+	if s.ended || s.stage == StageGoodbye || !f() {
 		return false
 	}
+	s.wake()
+	return true
+}
+
+// wake tells whoever waits for a change. The caller holds the lock.
+func (s *Session) wake() {
 	close(s.changed)
 	s.changed = make(chan struct{})
-	return true
+}
+
+// reserve says that one press of a button is being dealt with while ok; a second one gets false. release ends it.
+func (s *Session) reserve(ok func() bool) bool {
+	return s.update(func() bool {
+		if s.busy || !ok() {
+			return false
+		}
+		s.busy = true
+		return true
+	})
+}
+
+func (s *Session) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy = false
 }
 
 // enter moves to a stage. The caller holds the lock.

@@ -102,7 +102,7 @@ func (s *Server) setLanguage(c echo.Context) error {
 	}
 	v.session = ses
 	v.reload()
-	cookie(c, v, sessionCookie, ses.ID)
+	cookie(c, v, sessionCookie, ses.Key)
 	return seeOther(c, v.here())
 }
 

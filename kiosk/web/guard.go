@@ -50,7 +50,7 @@ func (s *Server) ours(host string) bool {
 
 // The cookies of a kiosk. Both live as long as the browser's session and are removed when the citizen's ends.
 const (
-	sessionCookie = "session" // Session.ID
+	sessionCookie = "session" // Session.Key
 	lookCookie    = "look"    // size and contrast
 )
 

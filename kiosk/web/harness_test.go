@@ -84,7 +84,7 @@ func newBranch(t testing.TB) *branch {
 	log := slog.New(slog.DiscardHandler)
 	b.desk = kiosk.NewDesk(kiosk.Config{
 		Branch: "Biblioteca Harar", Kiosks: 2, Catalogue: cat, Journal: b, Hub: b, Logins: b, Printer: b, Viewer: b, Papers: b, Sealer: b,
-		LineUp: b.line, Disk: func(bool) {}, Kick: func() {}, Now: b.now, Log: log, Languages: texts.Has,
+		LineUp: b.line, Disk: func(bool) {}, Kick: func() {}, Drain: func(context.Context) {}, Now: b.now, Log: log, Languages: texts.Has,
 	})
 	b.web, err = New(Config{
 		Desk: b.desk, Board: b.board, Printer: b, Texts: texts, Now: b.now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
@@ -228,7 +228,7 @@ func (b *branch) Print(ctx context.Context, _ kiosk.PrintJob, report func(kiosk.
 	case err := <-b.job:
 		return err
 	case <-ctx.Done():
-		return &kiosk.PrintError{Outcome: kiosk.Cancelled, Trouble: kiosk.TroublePaper, Err: ctx.Err()}
+		return &kiosk.PrintError{Outcome: kiosk.NothingPrinted, Trouble: kiosk.TroublePaper, Err: ctx.Err()}
 	}
 }
 
