@@ -105,8 +105,7 @@ type Papers interface {
 
 // Config is what a Desk works with.
 type Config struct {
-	Branch    string
-	Kiosks    int // numbered from 1
+	Place     func() (branch string, kiosks int) // kiosks are numbered from 1; both may change when the hub says so
 	Catalogue *Catalogue
 	Journal   Journal
 	Hub       Hub
@@ -161,9 +160,6 @@ func NewDesk(cfg Config) *Desk {
 	if cfg.Idle == 0 {
 		cfg.Idle = DefaultIdle
 	}
-	if cfg.Kiosks == 0 {
-		cfg.Kiosks = 1
-	}
 	return &Desk{cfg: cfg, sessions: map[int]*Session{}}
 }
 
@@ -171,10 +167,10 @@ func NewDesk(cfg Config) *Desk {
 func (d *Desk) Catalogue() *Catalogue { return d.cfg.Catalogue }
 
 // Branch returns the branch's name.
-func (d *Desk) Branch() string { return d.cfg.Branch }
+func (d *Desk) Branch() string { branch, _ := d.cfg.Place(); return branch }
 
 // Kiosks returns how many kiosks the branch has.
-func (d *Desk) Kiosks() int { return d.cfg.Kiosks }
+func (d *Desk) Kiosks() int { _, n := d.cfg.Place(); return max(n, 1) }
 
 // Run ends sessions that nobody touches any more. When ctx ends it ends all sessions, waits for what they began (a
 // print in flight is cancelled at the printer or finished, and journalled either way) and returns nil.
@@ -265,7 +261,7 @@ const (
 
 // Start begins a session at a kiosk. An open session there is ErrKioskBusy unless it has said goodbye already.
 func (d *Desk) Start(ctx context.Context, kiosk int, language string, mode Mode) (*Session, error) {
-	if kiosk < 1 || kiosk > d.cfg.Kiosks {
+	if kiosk < 1 || kiosk > d.Kiosks() {
 		return nil, ErrNoKiosk
 	}
 	if !d.cfg.Languages(language) || (mode != SelfService && mode != Assisted) {

@@ -161,7 +161,7 @@ func run(t *testing.T, f func(t *testing.T, w *world, d *Desk)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{lineUp: true, code: "12345678"}
 		d := NewDesk(Config{
-			Branch: "Harar", Kiosks: 2, Catalogue: c, Journal: w, Hub: w, Logins: w, Printer: w, Viewer: w, Papers: w, Sealer: w,
+			Place: func() (string, int) { return "Harar", 2 }, Catalogue: c, Journal: w, Hub: w, Logins: w, Printer: w, Viewer: w, Papers: w, Sealer: w,
 			LineUp: func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.lineUp }, Disk: func(bool) {}, Kick: func() {}, Drain: func(context.Context) {},
 			Now: time.Now, Log: slog.New(slog.DiscardHandler), Languages: func(tag string) bool { return tag == "it" },
 		})

@@ -194,7 +194,7 @@ func (d *Desk) LeaveRequest(ctx context.Context, s *Session) error {
 		names = append(names, "Certificato "+cert.Name)
 	}
 	pdf, err := d.cfg.Papers.Slip(paper.SlipForm{
-		Code: code, Branch: d.cfg.Branch, Left: now, Expires: now.Add(requestLife), Certificates: names, Language: v.Language,
+		Code: code, Branch: d.Branch(), Left: now, Expires: now.Add(requestLife), Certificates: names, Language: v.Language,
 	})
 	if err != nil {
 		return fmt.Errorf("slip: %w", err)

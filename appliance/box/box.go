@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -145,19 +147,42 @@ func (b *Box) wire() error {
 	if b.texts, err = locale.Load(); err != nil {
 		return err
 	}
-	branch, kiosks := cfg.Branch, cfg.Kiosks
-	if id, err := identity.Load(filepath.Join(cfg.Data, "identity")); err == nil {
-		if e, err := id.Enrolment(); err == nil {
-			branch, kiosks = e.Branch, e.Kiosks
-		}
-	}
 	b.desk = kiosk.NewDesk(kiosk.Config{
-		Branch: branch, Kiosks: kiosks, Catalogue: catalogue, Journal: b.store, Hub: b.hub, Logins: b.hub, Printer: spool,
+		Place: b.place, Catalogue: catalogue, Journal: b.store, Hub: b.hub, Logins: b.hub, Printer: spool,
 		Viewer: &viewer{b.draw}, Papers: paper.Sheets{}, Sealer: b.hub,
-		LineUp: b.lineUp, Disk: b.disk, Kick: b.relay.Kick, Now: b.now, Log: b.log,
+		LineUp: b.lineUp, Disk: b.disk, Kick: b.relay.Kick, Drain: b.drain, Now: b.now, Log: b.log,
 		Idle: time.Duration(cfg.Intervals.Idle), Languages: b.texts.Has,
 	})
 	return nil
+}
+
+// place says which branch this is and how many kiosks it has: what the hub said, until then the configuration.
+func (b *Box) place() (branch string, kiosks int) {
+	if in := b.hub.in.Load(); in != nil {
+		return in.enrolment.Branch, in.enrolment.Kiosks
+	}
+	return b.cfg.Branch, b.cfg.Kiosks
+}
+
+// drainLimit is how long somebody who wants to collect a request waits for the box's own queue.
+const drainLimit = 8 * time.Second
+
+// drain waits until the hub has every event that is queued now, or until it has taken too long.
+func (b *Box) drain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
+	defer cancel()
+	start := b.now()
+	for ctx.Err() == nil {
+		n, oldest, err := b.store.Queued(ctx)
+		if err != nil || n == 0 || oldest.After(start) {
+			return
+		}
+		b.relay.LineUp()
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 func (b *Box) lineUp() bool {
@@ -241,6 +266,7 @@ func (b *Box) background(ctx context.Context, g *errgroup.Group, port int) {
 	g.Go(func() error { return found.Run(ctx, b.spool.Found) })
 	g.Go(func() error { return b.spool.Run(ctx) })
 	g.Go(func() error { return b.desk.Run(ctx) })
+	g.Go(func() error { return b.keep(ctx) })
 	g.Go(func() error { return b.join(ctx) })
 	g.Go(func() error {
 		if err := b.draw.Warm(ctx); err != nil && ctx.Err() == nil {
@@ -277,7 +303,7 @@ func (b *Box) join(ctx context.Context) error {
 		id, err = identity.Create(dir)
 	}
 	if err != nil {
-		return fmt.Errorf("identity: %w", err)
+		return b.alone(ctx, fmt.Errorf("identity: %w", err))
 	}
 	client := &enroll.Client{Hub: b.cfg.Hub, Now: b.now, Log: b.log}
 	if _, err := id.Enrolment(); errors.Is(err, identity.ErrNotEnrolled) {
@@ -285,6 +311,49 @@ func (b *Box) join(ctx context.Context) error {
 			return err
 		}
 	}
+	up, err := uplink.New(b.cfg.Hub, id, uplink.Options{Now: b.now, Pending: b.pending})
+	if err != nil {
+		return &UsageError{Err: err, Hint: "correct hub in the configuration file"}
+	}
+	if err := b.member(id, up); err != nil {
+		return b.alone(ctx, err)
+	}
+	monitor := &uplink.Monitor{
+		Client: up, Board: b.board, Every: time.Duration(b.cfg.Intervals.Ping), Now: b.now, Log: b.log,
+		OnPing: func(p uplink.Pong) { b.clock.hubSaid(p.Time) },
+		OnUp:   b.onUp,
+		OnDown: b.onDown,
+	}
+	b.hub.failed.Store(new(monitor.Failed))
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return b.relay.Run(ctx) })
+	g.Go(func() error { return monitor.Run(ctx) })
+	g.Go(func() error { return client.KeepRenewed(ctx, id, time.Hour) })
+	g.Go(func() error {
+		for { // a renewal brings whatever has changed at the hub
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(time.Minute):
+			}
+			if err := b.member(id, up); err != nil {
+				b.log.Error("what the hub sent cannot be used; the box goes on with what it had", "err", err)
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// alone serves on without a hub when only a person can help: what needs no hub must not suffer from it.
+func (b *Box) alone(ctx context.Context, err error) error {
+	b.log.Error("the box cannot be a member of its hub and serves without; if its identity is damaged, move that folder away and enrol anew with “hub box token”",
+		"err", err)
+	<-ctx.Done()
+	return nil
+}
+
+// member takes up what the hub gave this box, if that is new.
+func (b *Box) member(id *identity.Identity, up *uplink.Client) error {
 	e, err := id.Enrolment()
 	if err != nil {
 		return fmt.Errorf("identity: %w", err)
@@ -293,27 +362,62 @@ func (b *Box) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	up, err := uplink.New(b.cfg.Hub, id, uplink.Options{Now: b.now, Pending: b.pending})
-	if err != nil {
-		return &UsageError{Err: err, Hint: "correct hub in the configuration file"}
-	}
-	b.hub.in.Store(&membership{
-		id: id, enrolment: e, client: up,
-		logins: crossdevice.NewBox(crossdevice.BoxConfig{
+	var logins *crossdevice.Box
+	if old := b.hub.in.Load(); old != nil {
+		if reflect.DeepEqual(old.enrolment, e) {
+			return nil
+		}
+		logins = old.logins // keeps its locks
+		if old.enrolment.LoginEpoch != e.LoginEpoch {
+			logins.Rekey(e.LoginEpoch, keys)
+		}
+	} else {
+		logins = crossdevice.NewBox(crossdevice.BoxConfig{
 			Number: e.Box, Epoch: e.LoginEpoch, Keys: keys, Now: b.now, ClockOK: b.clock.ok,
-		}),
-	})
-	monitor := &uplink.Monitor{
-		Client: up, Board: b.board, Every: time.Duration(b.cfg.Intervals.Ping), Now: b.now, Log: b.log,
-		OnPing: func(p uplink.Pong) { b.clock.hubSaid(p.Time) },
-		OnUp:   b.onUp,
-		OnDown: b.onDown,
+		})
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return b.relay.Run(ctx) })
-	g.Go(func() error { return monitor.Run(ctx) })
-	g.Go(func() error { return client.KeepRenewed(ctx, id, time.Hour) })
-	return g.Wait()
+	b.hub.in.Store(&membership{id: id, enrolment: e, client: up, logins: logins})
+	return nil
+}
+
+// keep looks after what nobody else does: the light of the branch's network, and rows that have had their time.
+func (b *Box) keep(ctx context.Context) error {
+	next := b.now().Add(time.Hour)
+	for {
+		if networkUp(b.cfg.Discovery.Interfaces) {
+			b.board.Set(health.Network, health.Up, "")
+		} else {
+			b.board.Set(health.Network, health.Down, "no_interface")
+		}
+		if now := b.now(); now.After(next) {
+			next = now.Add(time.Hour)
+			if err := b.store.Prune(ctx); err != nil && ctx.Err() == nil {
+				b.log.Error("old rows not deleted", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(5 * time.Second):
+		}
+	}
+}
+
+// networkUp says whether one of the interfaces, of all but the loopback when none is named, is up and has an address.
+func networkUp(names []string) bool {
+	all, err := net.Interfaces()
+	if err != nil {
+		return false
+	}
+	for _, i := range all {
+		if i.Flags&net.FlagUp == 0 || (len(names) == 0 && i.Flags&net.FlagLoopback != 0) || (len(names) > 0 && !slices.Contains(names, i.Name)) {
+			continue
+		}
+		if addrs, err := i.Addrs(); err == nil && len(addrs) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // pending is how many events wait for the hub.

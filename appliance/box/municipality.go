@@ -3,7 +3,6 @@ package box
 import (
 	"context"
 	"crypto/ed25519"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -20,8 +19,9 @@ import (
 // municipality is everything that a box has from its hub. Until the box is enrolled it has nothing: it is as if the
 // line were down.
 type municipality struct {
-	now func() time.Time
-	in  atomic.Pointer[membership]
+	now    func() time.Time
+	in     atomic.Pointer[membership]
+	failed atomic.Pointer[func()] // tells who watches the line that a call has failed
 }
 
 // membership is what enrolment gave.
@@ -39,6 +39,14 @@ func (m *municipality) client() (*uplink.Client, error) {
 		return nil, fmt.Errorf("%w: not enrolled yet", kiosk.ErrOffline)
 	}
 	return in.client, nil
+}
+
+// said says an uplink error in the kiosk's words; when the hub was not there it has the line looked at now.
+func (m *municipality) said(err error) error {
+	if failed := m.failed.Load(); failed != nil && errors.Is(err, uplink.ErrOffline) {
+		(*failed)()
+	}
+	return hubError(err)
 }
 
 // hubError says an uplink error in the kiosk's words.
@@ -81,7 +89,7 @@ func (m *municipality) Login(ctx context.Context, nonce string, wait time.Durati
 		return kiosk.Login{}, err
 	}
 	l, err := c.Login(ctx, nonce, wait)
-	return kiosk.Login{State: l.State, Token: l.Token}, hubError(err)
+	return kiosk.Login{State: l.State, Token: l.Token}, m.said(err)
 }
 
 // Family asks for the family of who is logged in.
@@ -91,7 +99,7 @@ func (m *municipality) Family(ctx context.Context, nonce string) ([]wire.Member,
 		return nil, err
 	}
 	f, err := c.Family(ctx, nonce)
-	return f.Members, hubError(err)
+	return f.Members, m.said(err)
 }
 
 // Certificate asks for a certificate.
@@ -101,7 +109,7 @@ func (m *municipality) Certificate(ctx context.Context, req wire.CertificateRequ
 		return nil, err
 	}
 	pdf, err := c.Certificate(ctx, req)
-	return pdf, hubError(err)
+	return pdf, m.said(err)
 }
 
 // Collect asks for a request that was left.
@@ -111,7 +119,7 @@ func (m *municipality) Collect(ctx context.Context, code string) (wire.Request, 
 		return wire.Request{}, err
 	}
 	r, err := c.Collect(ctx, code)
-	return r, hubError(err)
+	return r, m.said(err)
 }
 
 // Deliver hands events to the hub (outbox.Hub).
@@ -203,7 +211,7 @@ func codeError(err error) error {
 // loginKeys reads the keys of an enrolment.
 func loginKeys(e identity.Enrolment) (crossdevice.Keys, error) {
 	if len(e.KeyQR) != 32 || len(e.KeyCode) != 32 {
-		return crossdevice.Keys{}, fmt.Errorf("login keys of box %s: not 32 bytes", hex.EncodeToString([]byte{byte(e.Box)}))
+		return crossdevice.Keys{}, fmt.Errorf("login keys of box %d: not 32 bytes", e.Box)
 	}
 	return crossdevice.Keys{QR: e.KeyQR, Code: e.KeyCode}, nil
 }

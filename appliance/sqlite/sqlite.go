@@ -151,11 +151,20 @@ func (s *Store) closeOpen(ctx context.Context, tx *sql.Tx) error {
 	if _, err := tx.ExecContext(ctx, `UPDATE session SET ended = 1 WHERE ended = 0`); err != nil {
 		return err
 	}
+	return s.prune(ctx, tx)
+}
+
+// Prune deletes the rows of visits and jobs that ended longer than a day ago.
+func (s *Store) Prune(ctx context.Context) error {
+	return s.tx(ctx, func(tx *sql.Tx) error { return s.prune(ctx, tx) })
+}
+
+func (s *Store) prune(ctx context.Context, tx *sql.Tx) error {
 	old := stamp(s.now().Add(-keepSessions))
 	if _, err := tx.ExecContext(ctx, `DELETE FROM session WHERE ended = 1 AND updated < ?`, old); err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM print WHERE closed = 1 AND updated < ?`, old)
+	_, err := tx.ExecContext(ctx, `DELETE FROM print WHERE closed = 1 AND updated < ?`, old)
 	return err
 }
 

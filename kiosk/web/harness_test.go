@@ -83,7 +83,7 @@ func newBranch(t testing.TB) *branch {
 	b.board = health.New(b.now)
 	log := slog.New(slog.DiscardHandler)
 	b.desk = kiosk.NewDesk(kiosk.Config{
-		Branch: "Biblioteca Harar", Kiosks: 2, Catalogue: cat, Journal: b, Hub: b, Logins: b, Printer: b, Viewer: b, Papers: b, Sealer: b,
+		Place: func() (string, int) { return "Biblioteca Harar", 2 }, Catalogue: cat, Journal: b, Hub: b, Logins: b, Printer: b, Viewer: b, Papers: b, Sealer: b,
 		LineUp: b.line, Disk: func(bool) {}, Kick: func() {}, Drain: func(context.Context) {}, Now: b.now, Log: log, Languages: texts.Has,
 	})
 	b.web, err = New(Config{

@@ -123,9 +123,6 @@ func (s *Server) postStep(c echo.Context) error {
 	if st.post == nil {
 		return kiosk.ErrNotNow
 	}
-	if err := c.Request().ParseForm(); err != nil {
-		return err
-	}
 	s.desk.Touch(v.session)
 	err = st.post(c, v)
 	if c.Response().Committed {

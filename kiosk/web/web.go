@@ -103,6 +103,7 @@ func (s *Server) route() {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = s.fail
+	e.Use(readForm)
 	s.echo = e
 	e.GET("/", s.root)
 	e.GET("/healthz", s.healthz)
@@ -129,6 +130,28 @@ func (s *Server) route() {
 	k.GET("/:step", s.getStep)
 	k.POST("/:step", s.postStep)
 	s.handler = s.guard(http.MaxBytesHandler(e, maxBody))
+}
+
+// formLimit is how long a form may take to arrive: it is small, and who dribbles one holds a connection.
+const formLimit = 10 * time.Second
+
+// readForm reads the form of a POST before anything is done with it.
+func readForm(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if c.Request().Method != http.MethodPost {
+			return next(c)
+		}
+		control := http.NewResponseController(c.Response().Writer)
+		_ = control.SetReadDeadline(time.Now().Add(formLimit)) //nolint:forbidigo // a deadline of the system's; a recorder in a test has none
+		var tooLarge *http.MaxBytesError
+		if err := c.Request().ParseForm(); errors.As(err, &tooLarge) {
+			return err
+		} else if err != nil {
+			return fmt.Errorf("%w: form: %w", kiosk.ErrUnknown, err)
+		}
+		_ = control.SetReadDeadline(time.Time{})
+		return next(c)
+	}
 }
 
 // visit is one request at one kiosk.

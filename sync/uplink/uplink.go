@@ -103,6 +103,9 @@ func New(baseURL string, id *identity.Identity, o Options) (*Client, error) {
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
+// pingLimit is how long a ping may take: on a slow line three round trips, on one that swallows packets for ever.
+const pingLimit = 5 * time.Second
+
 // Ping asks whether the line is up.
 func (c *Client) Ping(ctx context.Context) (p wire.Ping, err error) {
 	q := url.Values{"time": {strconv.FormatInt(c.o.Now().Unix(), 10)}}
@@ -112,7 +115,7 @@ func (c *Client) Ping(ctx context.Context) (p wire.Ping, err error) {
 			q.Set("pending", strconv.Itoa(n))
 		}
 	}
-	if err := c.json(ctx, "ping", c.o.Timeout, http.MethodGet, wire.PathPing+"?"+q.Encode(), nil, &p); err != nil {
+	if err := c.json(ctx, "ping", min(pingLimit, c.o.Timeout), http.MethodGet, wire.PathPing+"?"+q.Encode(), nil, &p); err != nil {
 		return wire.Ping{}, err
 	}
 	if p.Version < 1 {
