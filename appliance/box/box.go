@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -216,7 +217,7 @@ func (b *Box) run(ctx context.Context) error {
 	}
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", b.cfg.Listen)
 	if err != nil {
-		return &UsageError{Err: fmt.Errorf("kiosk pages: %w", err), Hint: "another program may use the address: choose one with --listen"}
+		return listenError(b.cfg.Listen, err)
 	}
 	srv := &http.Server{
 		Handler:           b.handler(pages.Handler()),
@@ -256,6 +257,18 @@ func (b *Box) run(ctx context.Context) error {
 	err = g.Wait()
 	b.log.Info("stopped")
 	return err
+}
+
+// listenError tells an address that is none from one that cannot be had.
+func listenError(addr string, err error) error {
+	if _, _, bad := net.SplitHostPort(addr); bad != nil {
+		return &UsageError{Err: fmt.Errorf("listen: %w", bad), Hint: "addresses look like 127.0.0.1:8080, or :8080 for all interfaces"}
+	}
+	hint := "choose another address with --listen"
+	if errors.Is(err, syscall.EADDRINUSE) {
+		hint = "another program uses the address: stop it, or choose another one with --listen"
+	}
+	return &hintError{fmt.Errorf("kiosk pages: %w", err), hint}
 }
 
 // background starts everything that is not the pages.

@@ -36,7 +36,8 @@ func TestExitCodes(t *testing.T) {
 		{"unknown command", []string{"serf"}, 2},
 		{"unknown flag", []string{"--nothing"}, 2},
 		{"no such file", []string{"--config", "nothing.toml"}, 2},
-		{"address nobody has", []string{"--data", t.TempDir(), "--listen", "192.0.2.1:1"}, 2},
+		{"no address", []string{"--data", t.TempDir(), "--listen", "foo"}, 2},
+		{"address nobody has", []string{"--data", t.TempDir(), "--listen", "192.0.2.1:1"}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var out, said bytes.Buffer

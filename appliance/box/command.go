@@ -35,14 +35,19 @@ func Main(args []string, o Options) int {
 
 func report(o Options, err error) int {
 	_, _ = fmt.Fprintf(o.Stderr, "%s: error: %v\n", o.Name, err)
+	code, hint := 1, ""
 	var usage *UsageError
-	if !errors.As(err, &usage) {
-		return 1
+	var failed *hintError
+	switch {
+	case errors.As(err, &usage):
+		code, hint = 2, usage.Hint
+	case errors.As(err, &failed):
+		hint = failed.hint
 	}
-	if usage.Hint != "" {
-		_, _ = fmt.Fprintf(o.Stderr, "%s: hint: %s\n", o.Name, usage.Hint)
+	if hint != "" {
+		_, _ = fmt.Fprintf(o.Stderr, "%s: hint: %s\n", o.Name, hint)
 	}
-	return 2
+	return code
 }
 
 func (o *Options) fill() {

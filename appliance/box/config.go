@@ -141,8 +141,8 @@ func (c *Config) defaults() error {
 	if c.TimeZone == "" {
 		c.TimeZone = "Europe/Rome"
 	}
-	if c.Kiosks < 0 || c.Kiosks > 200 {
-		return &UsageError{Err: fmt.Errorf("kiosks = %d: a branch has 1 to 200", c.Kiosks)}
+	if c.Kiosks < 0 || c.Kiosks > 99 {
+		return &UsageError{Err: fmt.Errorf("kiosks = %d: a branch has 1 to 99", c.Kiosks)}
 	}
 	if c.Intervals.Ping == 0 {
 		c.Intervals.Ping = Duration(5 * time.Second)
@@ -174,7 +174,17 @@ func (e *UsageError) Error() string { return e.Err.Error() }
 
 func (e *UsageError) Unwrap() error { return e.Err }
 
-// address keeps the bound address in a file, so that whoever asked for port 0 can find the box.
+// hintError is a failure about which something can be done.
+type hintError struct {
+	err  error
+	hint string
+}
+
+func (e *hintError) Error() string { return e.err.Error() }
+
+func (e *hintError) Unwrap() error { return e.err }
+
+// writeAddress keeps the bound address in a file, so that whoever asked for port 0 can find the box.
 func writeAddress(dir, addr string) error {
 	path := filepath.Join(dir, "address")
 	if err := os.WriteFile(path+".new", []byte(addr+"\n"), 0o600); err != nil {

@@ -146,7 +146,7 @@ func (m *municipality) Begin(n int) (kiosk.Challenge, error) {
 	if in == nil {
 		return kiosk.Challenge{}, kiosk.ErrOffline
 	}
-	ch, encoded, err := in.logins.New(uint8(n)) //nolint:gosec // a branch has at most 200 kiosks
+	ch, encoded, err := in.logins.New(uint8(n)) //nolint:gosec // a branch has at most 99 kiosks
 	if err != nil {
 		return kiosk.Challenge{}, codeError(err)
 	}

@@ -75,6 +75,7 @@ func TestKill(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			out := sheets(t, s)
 			v, err := newVisitor(s.addr.kiosk)
 			fail(err)
 			fail(v.begin(ctx))
@@ -96,6 +97,9 @@ func TestKill(t *testing.T) {
 			t.Logf("attract page %d ms after the plug was back", time.Since(start).Milliseconds())
 			turn(t, s, "printer", "ready")
 			fail(s.Settled(context.WithoutCancel(ctx)))
+			if n := sheets(t, s) - out; n > tt.sheet {
+				t.Errorf("%d sheets came out, at most %d was asked for", n, tt.sheet)
+			}
 			if err := v.open(ctx, v.base+"/preview"); err != nil || v.at("/preview") {
 				t.Errorf("the document outlived the box: %s, %v", v.page.name(), err)
 			}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -143,8 +144,21 @@ func since(t time.Time, not string) func(string, fs.DirEntry) bool {
 			return true
 		}
 		i, err := d.Info()
-		return err == nil && i.ModTime().After(t) && i.Size() < 1<<30
+		return err == nil && i.ModTime().After(t) && i.Size() < 1<<30 && !program(path)
 	}
+}
+
+// program says whether a file is a compiled program or library: somebody who compiles this project meanwhile writes the
+// invented citizens too, as part of the simulators.
+func program(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	b := make([]byte, 8)
+	n, _ := io.ReadFull(f, b)
+	return bytes.HasPrefix(b[:n], []byte("\x7fELF")) || bytes.HasPrefix(b[:n], []byte("!<arch>\n"))
 }
 
 // openElsewhere returns the regular files outside dir that a process has open for writing (Linux only).

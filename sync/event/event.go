@@ -56,13 +56,13 @@ type Detail struct {
 	Mode         string   `json:"mode,omitempty"`         // self | assisted
 	Language     string   `json:"language,omitempty"`     // BCP 47
 	Step         string   `json:"step,omitempty"`         // the name of a page of the kiosk
-	Service      string   `json:"service,omitempty"`      // certificate | declaration | collect
+	Service      string   `json:"service,omitempty"`      // certificate | declaration | collect; of a print also slip
 	Recipient    string   `json:"recipient,omitempty"`    // public | utility | private | abroad | court
 	Certificates []string `json:"certificates,omitempty"` // slugs of the catalogue
 	Holder       string   `json:"holder,omitempty"`       // self | family
 	Stamp        string   `json:"stamp,omitempty"`        // due | exempt
 	Exemption    int      `json:"exemption,omitempty"`    // ANPR table 39
-	Outcome      string   `json:"outcome,omitempty"`      // printed | request_left | abandoned | ended | failed
+	Outcome      string   `json:"outcome,omitempty"`      // printed | request_left | abandoned | ended | stopped | crashed
 	Reason       string   `json:"reason,omitempty"`       // a word from the list of the package that reports it
 	Pages        int      `json:"pages,omitempty"`        // sheets of A4
 	Count        int      `json:"count,omitempty"`        //
