@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -22,18 +21,15 @@ import (
 	"sportello.example/appliance/printing"
 	"sportello.example/appliance/raster"
 	"sportello.example/appliance/sqlite"
+	"sportello.example/firmware/program"
 	"sportello.example/firmware/release"
 	"sportello.example/kiosk"
 	"sportello.example/kiosk/locale"
 	"sportello.example/kiosk/paper"
 	"sportello.example/kiosk/web"
-	"sportello.example/provisioning/enroll"
-	"sportello.example/provisioning/identity"
-	"sportello.example/sync/crossdevice"
 	"sportello.example/sync/event"
 	"sportello.example/sync/health"
 	"sportello.example/sync/outbox"
-	"sportello.example/sync/uplink"
 )
 
 // The one place that says who plays which part.
@@ -75,11 +71,11 @@ func Run(ctx context.Context, cfg Config, now func() time.Time, log *slog.Logger
 	}
 	place, err := time.LoadLocation(cfg.TimeZone)
 	if err != nil {
-		return &UsageError{Err: fmt.Errorf("time_zone: %w", err), Hint: "names look like Europe/Rome"}
+		return &program.UsageError{Err: fmt.Errorf("time_zone: %w", err), Hint: "names look like Europe/Rome"}
 	}
 	local := func() time.Time { return now().In(place) }
 	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
-		return &UsageError{Err: fmt.Errorf("data folder: %w", err), Hint: "name a folder that this user can write to with --data"}
+		return &program.UsageError{Err: fmt.Errorf("data folder: %w", err), Hint: "name a folder that this user can write to with --data"}
 	}
 	unlock, err := lock(cfg.Data)
 	if err != nil {
@@ -137,7 +133,7 @@ func (b *Box) wire() error {
 		Approved: approved, Journal: b.store, Log: b.log, Now: b.now, Idle: time.Duration(cfg.Intervals.Probe),
 	})
 	if err != nil {
-		return &UsageError{Err: err, Hint: "correct the [[printer]] entries of the configuration file"}
+		return &program.UsageError{Err: err, Hint: "correct the [[printer]] entries of the configuration file"}
 	}
 	b.spool = spool
 	spool.Watch(func(st kiosk.PrinterStatus) { b.board.Set(health.Printer, printerLight(st), string(st.Trouble)) })
@@ -262,13 +258,13 @@ func (b *Box) run(ctx context.Context) error {
 // listenError tells an address that is none from one that cannot be had.
 func listenError(addr string, err error) error {
 	if _, _, bad := net.SplitHostPort(addr); bad != nil {
-		return &UsageError{Err: fmt.Errorf("listen: %w", bad), Hint: "addresses look like 127.0.0.1:8080, or :8080 for all interfaces"}
+		return &program.UsageError{Err: fmt.Errorf("listen: %w", bad), Hint: "addresses look like 127.0.0.1:8080, or :8080 for all interfaces"}
 	}
 	hint := "choose another address with --listen"
 	if errors.Is(err, syscall.EADDRINUSE) {
 		hint = "another program uses the address: stop it, or choose another one with --listen"
 	}
-	return &hintError{fmt.Errorf("kiosk pages: %w", err), hint}
+	return &program.HintError{Err: fmt.Errorf("kiosk pages: %w", err), Hint: hint}
 }
 
 // background starts everything that is not the pages.
@@ -300,96 +296,6 @@ func (b *Box) announce(ctx context.Context, port int) error {
 	if err != nil {
 		b.log.Error("box not announced", "err", err)
 	}
-	return nil
-}
-
-// join makes the box a member of its hub, however long that takes, and keeps it one.
-func (b *Box) join(ctx context.Context) error {
-	if b.cfg.Hub == "" {
-		b.log.Warn("no hub is configured: certificates cannot be asked for")
-		<-ctx.Done()
-		return nil
-	}
-	dir := filepath.Join(b.cfg.Data, "identity")
-	id, err := identity.Load(dir)
-	if errors.Is(err, identity.ErrNone) {
-		id, err = identity.Create(dir)
-	}
-	if err != nil {
-		return b.alone(ctx, fmt.Errorf("identity: %w", err))
-	}
-	client := &enroll.Client{Hub: b.cfg.Hub, Now: b.now, Log: b.log}
-	if _, err := id.Enrolment(); errors.Is(err, identity.ErrNotEnrolled) {
-		if err := b.enrol(ctx, client, id); err != nil || ctx.Err() != nil {
-			return err
-		}
-	}
-	up, err := uplink.New(b.cfg.Hub, id, uplink.Options{Now: b.now, Pending: b.pending})
-	if err != nil {
-		return &UsageError{Err: err, Hint: "correct hub in the configuration file"}
-	}
-	if err := b.member(id, up); err != nil {
-		return b.alone(ctx, err)
-	}
-	monitor := &uplink.Monitor{
-		Client: up, Board: b.board, Every: time.Duration(b.cfg.Intervals.Ping), Now: b.now, Log: b.log,
-		OnPing: func(p uplink.Pong) { b.clock.hubSaid(p.Time) },
-		OnUp:   b.onUp,
-		OnDown: b.onDown,
-	}
-	b.hub.failed.Store(new(monitor.Failed))
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return b.relay.Run(ctx) })
-	g.Go(func() error { return monitor.Run(ctx) })
-	g.Go(func() error { return client.KeepRenewed(ctx, id, time.Hour) })
-	g.Go(func() error {
-		for { // a renewal brings whatever has changed at the hub
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(time.Minute):
-			}
-			if err := b.member(id, up); err != nil {
-				b.log.Error("what the hub sent cannot be used; the box goes on with what it had", "err", err)
-			}
-		}
-	})
-	return g.Wait()
-}
-
-// alone serves on without a hub when only a person can help: what needs no hub must not suffer from it.
-func (b *Box) alone(ctx context.Context, err error) error {
-	b.log.Error("the box cannot be a member of its hub and serves without; if its identity is damaged, move that folder away and enrol anew with “hub box token”",
-		"err", err)
-	<-ctx.Done()
-	return nil
-}
-
-// member takes up what the hub gave this box, if that is new.
-func (b *Box) member(id *identity.Identity, up *uplink.Client) error {
-	e, err := id.Enrolment()
-	if err != nil {
-		return fmt.Errorf("identity: %w", err)
-	}
-	keys, err := loginKeys(e)
-	if err != nil {
-		return err
-	}
-	var logins *crossdevice.Box
-	if old := b.hub.in.Load(); old != nil {
-		if reflect.DeepEqual(old.enrolment, e) {
-			return nil
-		}
-		logins = old.logins // keeps its locks
-		if old.enrolment.LoginEpoch != e.LoginEpoch {
-			logins.Rekey(e.LoginEpoch, keys)
-		}
-	} else {
-		logins = crossdevice.NewBox(crossdevice.BoxConfig{
-			Number: e.Box, Epoch: e.LoginEpoch, Keys: keys, Now: b.now, ClockOK: b.clock.ok,
-		})
-	}
-	b.hub.in.Store(&membership{id: id, enrolment: e, client: up, logins: logins})
 	return nil
 }
 
@@ -456,46 +362,4 @@ func (b *Box) line(kind event.Kind, detail event.Detail) {
 		return
 	}
 	b.relay.Kick()
-}
-
-// enrol asks the hub to let the box in until it does, ctx ends, or only a person can help.
-func (b *Box) enrol(ctx context.Context, client *enroll.Client, id *identity.Identity) error {
-	if b.cfg.Token == "" {
-		b.log.Error("not enrolled: the configuration has no token; make one with “hub box add”")
-		<-ctx.Done()
-		return nil
-	}
-	text := []byte(b.cfg.HubCA)
-	if !strings.HasPrefix(b.cfg.HubCA, "sha256:") {
-		var err error
-		if text, err = os.ReadFile(b.cfg.HubCA); err != nil {
-			return &UsageError{Err: fmt.Errorf("hub_ca: %w", err), Hint: "hub_ca is the path of the CA file, or sha256: and its fingerprint"}
-		}
-	}
-	pin, err := enroll.ParsePin(text)
-	if err != nil {
-		return &UsageError{Err: fmt.Errorf("hub_ca: %w", err), Hint: "copy the CA file that “hub box add” names to the box"}
-	}
-	pause := time.Second
-	for {
-		err := client.Enrol(ctx, id, b.cfg.Token, pin)
-		switch {
-		case err == nil:
-			b.log.Info("enrolled")
-			return nil
-		case ctx.Err() != nil:
-			return nil //nolint:nilerr // stopping is not a failure
-		case errors.Is(err, enroll.ErrToken), errors.Is(err, enroll.ErrRevoked):
-			b.log.Error("the hub does not let this box in; make a new token with “hub box add”", "err", err)
-			<-ctx.Done()
-			return nil
-		}
-		b.log.Warn("not enrolled yet", "err", err, "retry_in", pause)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, time.Minute)
-	}
 }

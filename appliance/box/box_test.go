@@ -51,21 +51,6 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-func FuzzConfig(f *testing.F) {
-	f.Add([]byte("listen = \"127.0.0.1:0\"\n[[printer]]\nuuid = \"a\"\n[intervals]\nping = \"5s\"\n"))
-	f.Add([]byte("kiosk = 2"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := parseConfig("box.toml", b)
-		var usage *UsageError
-		if err != nil && !errors.As(err, &usage) {
-			t.Errorf("%q: %v is not a usage error", b, err)
-		}
-		if err == nil && time.Duration(c.Intervals.Ping) < 0 {
-			t.Errorf("%q: negative interval", b)
-		}
-	})
-}
-
 func TestClock(t *testing.T) {
 	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	board := health.New(func() time.Time { return now })

@@ -1,20 +1,14 @@
 package box
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
-	"os/signal"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"sportello.example/appliance/raster"
+	"sportello.example/firmware/program"
 	"sportello.example/firmware/release"
 )
 
@@ -22,32 +16,7 @@ import (
 // on SIGINT and SIGTERM.
 func Main(args []string, o Options) int {
 	o.fill()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	cmd := Command(o)
-	cmd.SetArgs(args)
-	err := cmd.ExecuteContext(ctx)
-	if err == nil {
-		return 0
-	}
-	return report(o, err)
-}
-
-func report(o Options, err error) int {
-	_, _ = fmt.Fprintf(o.Stderr, "%s: error: %v\n", o.Name, err)
-	code, hint := 1, ""
-	var usage *UsageError
-	var failed *hintError
-	switch {
-	case errors.As(err, &usage):
-		code, hint = 2, usage.Hint
-	case errors.As(err, &failed):
-		hint = failed.hint
-	}
-	if hint != "" {
-		_, _ = fmt.Fprintf(o.Stderr, "%s: hint: %s\n", o.Name, hint)
-	}
-	return code
+	return program.Main(o.Name, args, o.Stderr, Command(o))
 }
 
 func (o *Options) fill() {
@@ -134,10 +103,10 @@ func Command(o Options) *cobra.Command {
 		if err := noCoreDumps(); err != nil {
 			return fmt.Errorf("core dumps: %w", err)
 		}
-		return Run(cmd.Context(), c, o.Now, logger(c.Log, o.Stderr))
+		return Run(cmd.Context(), c, o.Now, program.Logger(c.Log, o.Stderr))
 	}
 	root := &cobra.Command{
-		Use: o.Name, Short: "The box of a branch", Long: about, Args: noArgs, RunE: serve,
+		Use: o.Name, Short: "The box of a branch", Long: about, Args: program.NoArgs, RunE: serve,
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.PersistentFlags().StringVarP(&file, "config", "c", "", "configuration `file` (TOML)")
@@ -147,41 +116,21 @@ func Command(o Options) *cobra.Command {
 	root.SetIn(o.Stdin)
 	root.SetOut(o.Stdout)
 	root.SetErr(o.Stderr)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &UsageError{Err: err, Hint: fmt.Sprintf("“%s -h” lists the flags", c.CommandPath())}
-	})
+	root.SetFlagErrorFunc(program.FlagError)
 	root.AddCommand(
-		&cobra.Command{Use: "serve", Short: "Serve the kiosk's pages (what happens without a command)", Args: noArgs, RunE: serve},
+		&cobra.Command{Use: "serve", Short: "Serve the kiosk's pages (what happens without a command)", Args: program.NoArgs, RunE: serve},
 		diagnoseCommand(o, load),
 		&cobra.Command{
-			Use: "version", Short: "Say which release this is", Args: noArgs,
+			Use: "version", Short: "Say which release this is", Args: program.NoArgs,
 			RunE: func(*cobra.Command, []string) error {
 				_, err := fmt.Fprintln(o.Stdout, release.Current())
 				return err
 			},
 		},
 		&cobra.Command{
-			Use: "raster", Short: "Draw a PDF (the box calls itself with this)", Hidden: true, Args: noArgs,
+			Use: "raster", Short: "Draw a PDF (the box calls itself with this)", Hidden: true, Args: program.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return raster.Child(cmd.Context(), o.Stdin, o.Stdout) },
 		},
 	)
 	return root
-}
-
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	hint := fmt.Sprintf("“%s -h” lists the commands", cmd.Root().Name())
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = fmt.Sprintf("did you mean “%s %s”?", cmd.Root().Name(), strings.Join(near, "”, “"))
-	}
-	return &UsageError{Err: fmt.Errorf("unknown command %q", args[0]), Hint: hint}
-}
-
-func logger(format string, w io.Writer) *slog.Logger {
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, nil))
-	}
-	return slog.New(slog.NewTextHandler(w, nil))
 }

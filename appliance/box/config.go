@@ -1,24 +1,22 @@
 package box
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 	_ "time/tzdata" // a box may have no time zones of its own
 
-	"github.com/pelletier/go-toml/v2"
+	"sportello.example/firmware/program"
 )
 
 // Config is a box's configuration: one TOML file. The zero value of every field is usable: a box without a file serves
 // self-declarations on loopback, knows no hub and adopts no printer.
 type Config struct {
 	Listen string `toml:"listen"` // address of the kiosk's pages; "": 127.0.0.1:8080
-	Data   string `toml:"data"`   // folder of the database and the keys; "": see DefaultData
+	Data   string `toml:"data"`   // folder of the database and the keys; "": see program.StateDir
 	Hub    string `toml:"hub"`    // https URL of the hub's box interface; "": no hub
 	HubCA  string `toml:"hub_ca"` // PEM file with the hub's certificate authority
 	Token  string `toml:"token"`  // one-time token of "hub box add", needed until the box is enrolled
@@ -70,58 +68,13 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return nil
 }
 
-const maxConfig = 1 << 20 // bytes
-
 // LoadConfig reads a configuration file. A field it does not know is an error that says where.
 func LoadConfig(path string) (Config, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return Config{}, &UsageError{Err: err, Hint: "name an existing file with --config, or leave --config out"}
-	}
-	if st.Size() > maxConfig {
-		return Config{}, &UsageError{Err: fmt.Errorf("%s: larger than %d bytes", path, maxConfig)}
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return Config{}, &UsageError{Err: err}
-	}
-	return parseConfig(path, b)
-}
-
-func parseConfig(path string, b []byte) (Config, error) {
 	var c Config
-	dec := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
-	if err := dec.Decode(&c); err != nil {
-		var strict *toml.StrictMissingError
-		var at *toml.DecodeError
-		switch {
-		case errors.As(err, &strict) && len(strict.Errors) > 0:
-			line, _ := strict.Errors[0].Position()
-			err = fmt.Errorf("%s:%d: no field is called %q", path, line, strings.Join(strict.Errors[0].Key(), "."))
-		case errors.As(err, &at):
-			line, _ := at.Position()
-			err = fmt.Errorf("%s:%d: %w", path, line, err)
-		default:
-			err = fmt.Errorf("%s: %w", path, err)
-		}
-		return Config{}, &UsageError{Err: err, Hint: "“appliance -h” lists the fields and what they mean"}
+	if err := program.ReadConfig(path, &c, "“appliance -h” lists the fields and what they mean"); err != nil {
+		return Config{}, err
 	}
 	return c, nil
-}
-
-// DefaultData is where a box keeps its data: the folder systemd gives it, else one of the user.
-func DefaultData() (string, error) {
-	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
-		return dir, nil
-	}
-	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
-		return filepath.Join(dir, "sportello", "box"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", &UsageError{Err: err, Hint: "name a folder with --data"}
-	}
-	return filepath.Join(home, ".local", "state", "sportello", "box"), nil
 }
 
 func (c *Config) defaults() error {
@@ -129,7 +82,7 @@ func (c *Config) defaults() error {
 		c.Listen = "127.0.0.1:8080"
 	}
 	if c.Data == "" {
-		dir, err := DefaultData()
+		dir, err := program.StateDir("box")
 		if err != nil {
 			return err
 		}
@@ -142,7 +95,7 @@ func (c *Config) defaults() error {
 		c.TimeZone = "Europe/Rome"
 	}
 	if c.Kiosks < 0 || c.Kiosks > 99 {
-		return &UsageError{Err: fmt.Errorf("kiosks = %d: a branch has 1 to 99", c.Kiosks)}
+		return &program.UsageError{Err: fmt.Errorf("kiosks = %d: a branch has 1 to 99", c.Kiosks)}
 	}
 	if c.Intervals.Ping == 0 {
 		c.Intervals.Ping = Duration(5 * time.Second)
@@ -153,36 +106,16 @@ func (c *Config) defaults() error {
 	switch c.Log {
 	case "", "text", "json":
 	default:
-		return &UsageError{Err: fmt.Errorf("log = %q: it is text or json", c.Log)}
+		return &program.UsageError{Err: fmt.Errorf("log = %q: it is text or json", c.Log)}
 	}
 	if c.Hub != "" && c.HubCA == "" {
-		return &UsageError{
+		return &program.UsageError{
 			Err:  errors.New("hub is set and hub_ca is not"),
 			Hint: "copy the CA file that “hub box add” names to the box and set hub_ca to its path",
 		}
 	}
 	return nil
 }
-
-// UsageError is a mistake in how the program was called or configured, with what to do about it.
-type UsageError struct {
-	Err  error
-	Hint string
-}
-
-func (e *UsageError) Error() string { return e.Err.Error() }
-
-func (e *UsageError) Unwrap() error { return e.Err }
-
-// hintError is a failure about which something can be done.
-type hintError struct {
-	err  error
-	hint string
-}
-
-func (e *hintError) Error() string { return e.err.Error() }
-
-func (e *hintError) Unwrap() error { return e.err }
 
 // writeAddress keeps the bound address in a file, so that whoever asked for port 0 can find the box.
 func writeAddress(dir, addr string) error {

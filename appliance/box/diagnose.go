@@ -18,6 +18,7 @@ import (
 	"sportello.example/appliance/dnssd"
 	"sportello.example/appliance/ipp"
 	"sportello.example/appliance/printing"
+	"sportello.example/firmware/program"
 	"sportello.example/kiosk"
 	"sportello.example/provisioning/identity"
 	"sportello.example/sync/health"
@@ -29,7 +30,7 @@ const listenFor = 3 * time.Second
 
 func diagnoseCommand(o Options, load func(*cobra.Command) (Config, error)) *cobra.Command {
 	return &cobra.Command{
-		Use: "diagnose", Short: "Say what works and what does not, and what to do about it", Args: noArgs,
+		Use: "diagnose", Short: "Say what works and what does not, and what to do about it", Args: program.NoArgs,
 		Long: "Looks at the box, the hub and every printer in reach, and says in one line each what works, what does not,\n" +
 			"and what to do. It changes nothing and can run beside the box. Exit code 1: something needs a hand.",
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"sportello.example/firmware/program"
 )
 
 // lock keeps a second box from using the same data folder. The kernel lets go of it when the process ends, however it
@@ -17,7 +19,7 @@ func lock(dir string) (unlock func(), err error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close()
-		return nil, &UsageError{
+		return nil, &program.UsageError{
 			Err:  fmt.Errorf("data folder %s: another box is running on it", dir),
 			Hint: "stop the other one, or name another folder with --data",
 		}

@@ -1,46 +1,22 @@
 package server
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"os/signal"
 	"strconv"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"sportello.example/firmware/program"
 	"sportello.example/firmware/release"
 	"sportello.example/provisioning/enroll"
 	"sportello.example/sync/hub/fleet"
 )
-
-// UsageError means that the hub was called or configured wrongly; the exit code is 2. Hint says what to do.
-type UsageError struct {
-	Err  error
-	Hint string
-}
-
-// Error implements error.
-func (e *UsageError) Error() string { return e.Err.Error() }
-
-// Unwrap returns the cause.
-func (e *UsageError) Unwrap() error { return e.Err }
-
-// hintError is a failure about which something can be done.
-type hintError struct {
-	err  error
-	hint string
-}
-
-func (e *hintError) Error() string { return e.err.Error() }
-func (e *hintError) Unwrap() error { return e.err }
 
 // Options are what the commands of a hub need of the program they are in. The zero value is usable.
 type Options struct {
@@ -64,31 +40,7 @@ func (o *Options) fill() {
 // SIGINT and SIGTERM.
 func Main(args []string, o Options) int {
 	o.fill()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	cmd := Command(o)
-	cmd.SetArgs(args)
-	return report(o, cmd.ExecuteContext(ctx))
-}
-
-func report(o Options, err error) int {
-	if err == nil {
-		return 0
-	}
-	code, hint := 1, ""
-	var usage *UsageError
-	var failed *hintError
-	switch {
-	case errors.As(err, &usage):
-		code, hint = 2, usage.Hint
-	case errors.As(err, &failed):
-		hint = failed.hint
-	}
-	_, _ = fmt.Fprintf(o.Stderr, "%s: error: %v\n", o.Name, err)
-	if hint != "" {
-		_, _ = fmt.Fprintf(o.Stderr, "%s: hint: %s\n", o.Name, hint)
-	}
-	return code
+	return program.Main(o.Name, args, o.Stderr, Command(o))
 }
 
 const about = `The municipality's hub: citizens log in at it with their phones, boxes in the branches
@@ -167,10 +119,10 @@ func Command(o Options) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return Run(cmd.Context(), c, logger(c.Log, o.Stderr), nil)
+		return Run(cmd.Context(), c, program.Logger(c.Log, o.Stderr), nil)
 	}
 	root := &cobra.Command{
-		Use: o.Name, Short: "The municipality's hub", Long: about, Args: noArgs, RunE: serve,
+		Use: o.Name, Short: "The municipality's hub", Long: about, Args: program.NoArgs, RunE: serve,
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	p := root.PersistentFlags()
@@ -182,14 +134,12 @@ func Command(o Options) *cobra.Command {
 	p.StringVar(&f.over.Log, "log", "", "`format` of the log: text or json (default text)")
 	root.SetOut(o.Stdout)
 	root.SetErr(o.Stderr)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &UsageError{Err: err, Hint: fmt.Sprintf("“%s -h” lists the flags", c.CommandPath())}
-	})
+	root.SetFlagErrorFunc(program.FlagError)
 	root.AddCommand(
-		&cobra.Command{Use: "serve", Short: "Run the hub (what happens without a command)", Args: noArgs, RunE: serve},
+		&cobra.Command{Use: "serve", Short: "Run the hub (what happens without a command)", Args: program.NoArgs, RunE: serve},
 		boxCommand(f),
 		&cobra.Command{
-			Use: "version", Short: "Print which release this is", Args: noArgs,
+			Use: "version", Short: "Print which release this is", Args: program.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				_, err := fmt.Fprintln(cmd.OutOrStdout(), o.Name, release.Current())
 				return err
@@ -218,9 +168,9 @@ func boxCommand(f *flags) *cobra.Command {
 		return errors.Join(do(r, s), r.Close())
 	}
 	box := &cobra.Command{
-		Use: "box", Short: "Add, list and shut out boxes", Args: noArgs,
+		Use: "box", Short: "Add, list and shut out boxes", Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return &UsageError{Err: errors.New("what about boxes?"), Hint: fmt.Sprintf("“%s -h” lists what can be done", cmd.CommandPath())}
+			return &program.UsageError{Err: errors.New("what about boxes?"), Hint: fmt.Sprintf("“%s -h” lists what can be done", cmd.CommandPath())}
 		},
 	}
 
@@ -228,12 +178,12 @@ func boxCommand(f *flags) *cobra.Command {
 	var kiosks int
 	var asJSON bool
 	add := &cobra.Command{
-		Use: "add --branch NAME", Short: "Prepare a box: print the one-time token it gets in with", Args: noArgs,
+		Use: "add --branch NAME", Short: "Prepare a box: print the one-time token it gets in with", Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return with(cmd, func(r *records, _ settings) error {
 				b, token, err := r.fleet.Add(cmd.Context(), branch, kiosks)
 				if errors.Is(err, fleet.ErrBranch) {
-					return &UsageError{Err: err, Hint: `name the branch as citizens know it: --branch "Biblioteca Harar"`}
+					return &program.UsageError{Err: err, Hint: `name the branch as citizens know it: --branch "Biblioteca Harar"`}
 				}
 				if err != nil {
 					return err
@@ -270,7 +220,7 @@ func boxCommand(f *flags) *cobra.Command {
 	}
 
 	list := &cobra.Command{
-		Use: "list", Short: "List all boxes and when they were last heard of", Args: noArgs,
+		Use: "list", Short: "List all boxes and when they were last heard of", Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return with(cmd, func(r *records, s settings) error {
 				bs, err := r.fleet.Boxes(cmd.Context())
@@ -349,16 +299,9 @@ func printBoxes(out io.Writer, bs []fleet.Box, place *time.Location) error {
 	return w.Flush()
 }
 
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return &UsageError{Err: fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath()), Hint: fmt.Sprintf("“%s -h” lists the commands", cmd.CommandPath())}
-	}
-	return nil
-}
-
 func oneNumber(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return &UsageError{Err: fmt.Errorf("%s needs the number of one box", cmd.CommandPath()), Hint: "“hub box list” shows the numbers"}
+		return &program.UsageError{Err: fmt.Errorf("%s needs the number of one box", cmd.CommandPath()), Hint: "“hub box list” shows the numbers"}
 	}
 	return nil
 }
@@ -366,7 +309,7 @@ func oneNumber(cmd *cobra.Command, args []string) error {
 func boxNumber(s string) (uint32, error) {
 	n, err := strconv.ParseUint(s, 10, 32)
 	if err != nil {
-		return 0, &UsageError{Err: fmt.Errorf("%q is not the number of a box", s), Hint: "“hub box list” shows the numbers"}
+		return 0, &program.UsageError{Err: fmt.Errorf("%q is not the number of a box", s), Hint: "“hub box list” shows the numbers"}
 	}
 	return uint32(n), nil
 }
@@ -374,16 +317,9 @@ func boxNumber(s string) (uint32, error) {
 func noSuchBox(err error) error {
 	switch {
 	case errors.Is(err, fleet.ErrUnknown):
-		return &hintError{err, "“hub box list” shows the numbers"}
+		return &program.HintError{Err: err, Hint: "“hub box list” shows the numbers"}
 	case errors.Is(err, enroll.ErrRevoked):
-		return &hintError{err, "“hub box add” prepares another"}
+		return &program.HintError{Err: err, Hint: "“hub box add” prepares another"}
 	}
 	return err
-}
-
-func logger(format string, w io.Writer) *slog.Logger {
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, nil))
-	}
-	return slog.New(slog.NewTextHandler(w, nil))
 }

@@ -1,18 +1,15 @@
 package server
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 	_ "time/tzdata" // a server may have no time zones of its own
 
-	"github.com/pelletier/go-toml/v2"
+	"sportello.example/firmware/program"
 )
 
 // Config is a hub's configuration: one TOML file. The zero value of every field is usable: a hub without a file listens
@@ -25,7 +22,7 @@ type Config struct {
 	BehindProxy   bool   `toml:"behind_proxy"`   // plain HTTP is right: something else does the TLS
 
 	BoxAddress string `toml:"box_address"` // where boxes come in; "": 127.0.0.1:8443
-	Data       string `toml:"data"`        // folder of database and keys; "": see DefaultData
+	Data       string `toml:"data"`        // folder of database and keys; "": see program.StateDir
 
 	Municipality string `toml:"municipality"` // name on the pages; "": Comune
 	TimeZone     string `toml:"time_zone"`    // where days begin and end; "": Europe/Rome
@@ -53,43 +50,11 @@ type Organization struct {
 	Locality    string `toml:"locality"`
 }
 
-const maxConfig = 1 << 20 // bytes
-
-// LoadConfig reads a configuration file. A field it does not know is an error that says where. Errors are *UsageError.
+// LoadConfig reads a configuration file. A field it does not know is an error that says where. Errors are *program.UsageError.
 func LoadConfig(path string) (Config, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return Config{}, &UsageError{Err: err, Hint: "name an existing file with --config, or leave --config out"}
-	}
-	if st.Size() > maxConfig {
-		return Config{}, &UsageError{Err: fmt.Errorf("%s: larger than %d bytes", path, maxConfig)}
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return Config{}, &UsageError{Err: err}
-	}
-	c, err := parseConfig(b)
-	if err != nil {
-		return Config{}, &UsageError{Err: fmt.Errorf("%s:%w", path, err), Hint: "“hub -h” lists the fields and what they mean"}
-	}
-	return c, nil
-}
-
-// parseConfig reads a configuration; its errors begin with the line.
-func parseConfig(b []byte) (Config, error) {
 	var c Config
-	err := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields().Decode(&c)
-	var strict *toml.StrictMissingError
-	var at *toml.DecodeError
-	switch {
-	case errors.As(err, &strict) && len(strict.Errors) > 0:
-		line, _ := strict.Errors[0].Position()
-		return Config{}, fmt.Errorf("%d: no field is called %q", line, strings.Join(strict.Errors[0].Key(), "."))
-	case errors.As(err, &at):
-		line, _ := at.Position()
-		return Config{}, fmt.Errorf("%d: %w", line, err)
-	case err != nil:
-		return Config{}, fmt.Errorf(" %w", err)
+	if err := program.ReadConfig(path, &c, "“hub -h” lists the fields and what they mean"); err != nil {
+		return Config{}, err
 	}
 	return c, nil
 }
@@ -115,27 +80,27 @@ func (c Config) settings() (s settings, err error) {
 		c.TimeZone = "Europe/Rome"
 	}
 	if c.Data == "" {
-		if c.Data, err = DefaultData(); err != nil {
+		if c.Data, err = program.StateDir("hub"); err != nil {
 			return settings{}, err
 		}
 	}
 	s.Config = c
 	if s.place, err = time.LoadLocation(c.TimeZone); err != nil {
-		return settings{}, &UsageError{Err: fmt.Errorf("time_zone: %w", err), Hint: "names look like Europe/Rome"}
+		return settings{}, &program.UsageError{Err: fmt.Errorf("time_zone: %w", err), Hint: "names look like Europe/Rome"}
 	}
 	for _, a := range []struct{ name, addr string }{{"public_address", c.PublicAddress}, {"box_address", c.BoxAddress}} {
 		if _, _, err := net.SplitHostPort(a.addr); err != nil {
-			return settings{}, &UsageError{Err: fmt.Errorf("%s: %w", a.name, err), Hint: "addresses look like 127.0.0.1:8081, or :8081 for all interfaces"}
+			return settings{}, &program.UsageError{Err: fmt.Errorf("%s: %w", a.name, err), Hint: "addresses look like 127.0.0.1:8081, or :8081 for all interfaces"}
 		}
 	}
 	if c.Log != "" && c.Log != "text" && c.Log != "json" {
-		return settings{}, &UsageError{Err: fmt.Errorf("log: %q is neither text nor json", c.Log)}
+		return settings{}, &program.UsageError{Err: fmt.Errorf("log: %q is neither text nor json", c.Log)}
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
-		return settings{}, &UsageError{Err: errors.New("tls_cert and tls_key belong together"), Hint: "set both, or none"}
+		return settings{}, &program.UsageError{Err: errors.New("tls_cert and tls_key belong together"), Hint: "set both, or none"}
 	}
 	if c.TLSCert == "" && !c.BehindProxy && !loopback(c.PublicAddress) {
-		return settings{}, &UsageError{
+		return settings{}, &program.UsageError{
 			Err:  fmt.Errorf("public_address %s would serve citizens' logins without encryption", c.PublicAddress),
 			Hint: "set tls_cert and tls_key; or behind_proxy = true when a proxy in front does the TLS",
 		}
@@ -143,7 +108,7 @@ func (c Config) settings() (s settings, err error) {
 	if c.PublicURL != "" {
 		s.url, err = url.Parse(c.PublicURL)
 		if err != nil || s.url.Host == "" || s.url.Scheme != "https" && s.url.Scheme != "http" || strings.Trim(s.url.Path, "/") != "" || s.url.RawQuery != "" {
-			return settings{}, &UsageError{Err: fmt.Errorf("public_url: %q is not an address such as https://sportello.comune.example", c.PublicURL)}
+			return settings{}, &program.UsageError{Err: fmt.Errorf("public_url: %q is not an address such as https://sportello.comune.example", c.PublicURL)}
 		}
 		s.url.Path = ""
 	}
@@ -169,19 +134,4 @@ func loopback(addr string) bool {
 	}
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// DefaultData is where a hub keeps its data: the folder systemd gives it, else one of the user.
-func DefaultData() (string, error) {
-	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
-		return dir, nil
-	}
-	if dir := os.Getenv("XDG_STATE_HOME"); dir != "" {
-		return filepath.Join(dir, "sportello", "hub"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", &UsageError{Err: err, Hint: "name a folder with --data"}
-	}
-	return filepath.Join(home, ".local", "state", "sportello", "hub"), nil
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"sportello.example/firmware/program"
 	"sportello.example/provisioning/ca"
 	"sportello.example/provisioning/durable"
 	"sportello.example/provisioning/identity"
@@ -32,7 +33,7 @@ type records struct {
 // same time.
 func openRecords(ctx context.Context, dir string, now func() time.Time) (*records, error) {
 	if err := durable.Dir(dir); err != nil {
-		return nil, &UsageError{Err: fmt.Errorf("data folder: %w", err), Hint: "name a folder that this user may write to with --data"}
+		return nil, &program.UsageError{Err: fmt.Errorf("data folder: %w", err), Hint: "name a folder that this user may write to with --data"}
 	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -46,9 +47,9 @@ func openRecords(ctx context.Context, dir string, now func() time.Time) (*record
 	if r.store, err = sqlite.Open(ctx, path); err != nil {
 		switch {
 		case sqldb.Corrupt(err):
-			return nil, &hintError{err, "restore hub.db from a backup; boxes deliver again what it does not have"}
+			return nil, &program.HintError{Err: err, Hint: "restore hub.db from a backup; boxes deliver again what it does not have"}
 		case errors.Is(err, sqldb.ErrNewer):
-			return nil, &hintError{err, "run the newer hub; this one has not changed the file"}
+			return nil, &program.HintError{Err: err, Hint: "run the newer hub; this one has not changed the file"}
 		}
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"sportello.example/firmware/program"
 	"sportello.example/provisioning/admit"
 	"sportello.example/provisioning/throttle"
 	"sportello.example/sync/hub/anpr"
@@ -38,7 +39,7 @@ const (
 )
 
 // Run runs a hub until ctx ends, and returns nil then. It calls ready, if that is not nil, when it listens. Errors are
-// of the configuration (*UsageError) or say why the hub cannot start or go on.
+// of the configuration (*program.UsageError) or say why the hub cannot start or go on.
 func Run(ctx context.Context, c Config, log *slog.Logger, ready func(Addresses)) error {
 	s, err := c.settings()
 	if err != nil {
@@ -60,12 +61,12 @@ func run(ctx context.Context, s settings, r *records, log *slog.Logger, ready fu
 	var lc net.ListenConfig
 	public, err := lc.Listen(ctx, "tcp", s.PublicAddress)
 	if err != nil {
-		return &hintError{fmt.Errorf("public_address: %w", err), "choose another address with --public-address, or stop what uses this one"}
+		return &program.HintError{Err: fmt.Errorf("public_address: %w", err), Hint: "choose another address with --public-address, or stop what uses this one"}
 	}
 	defer func() { _ = public.Close() }()
 	boxes, err := lc.Listen(ctx, "tcp", s.BoxAddress)
 	if err != nil {
-		return &hintError{fmt.Errorf("box_address: %w", err), "choose another address with --box-address, or stop what uses this one"}
+		return &program.HintError{Err: fmt.Errorf("box_address: %w", err), Hint: "choose another address with --box-address, or stop what uses this one"}
 	}
 	defer func() { _ = boxes.Close() }()
 	publicTLS, err := s.publicTLS()
@@ -83,7 +84,7 @@ func run(ctx context.Context, s settings, r *records, log *slog.Logger, ready fu
 		Organization: spid.Organization(s.SPID.Organization), Now: time.Now, Log: log,
 	})
 	if err != nil {
-		return &hintError{fmt.Errorf("spid: %w", err), "look at the section [spid] of the configuration"}
+		return &program.HintError{Err: fmt.Errorf("spid: %w", err), Hint: "look at the section [spid] of the configuration"}
 	}
 	registry := s.registry()
 	ws, err := web.New(web.Config{
@@ -214,7 +215,7 @@ func (s settings) publicTLS() (*tls.Config, error) {
 	}
 	c := &certFile{cert: s.TLSCert, key: s.TLSKey}
 	if _, err := c.get(nil); err != nil {
-		return nil, &UsageError{Err: fmt.Errorf("tls_cert: %w", err), Hint: "both files must be PEM and belong together"}
+		return nil, &program.UsageError{Err: fmt.Errorf("tls_cert: %w", err), Hint: "both files must be PEM and belong together"}
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}, nil
 }

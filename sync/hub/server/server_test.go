@@ -22,6 +22,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"sportello.example/firmware/program"
 	"sportello.example/provisioning/enroll"
 	"sportello.example/provisioning/identity"
 	"sportello.example/sync/crossdevice"
@@ -232,7 +233,8 @@ phone = "+3902"`, ""},
 		{"log", `log = "xml"`, "neither text nor json"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := parseConfig([]byte(tt.text))
+			var c Config
+			err := program.ParseConfig([]byte(tt.text), &c)
 			if err == nil {
 				_, err = c.settings()
 			}
@@ -243,11 +245,11 @@ phone = "+3902"`, ""},
 	}
 	t.Run("what is wrong is wrong usage", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "hub.toml")
-		for _, text := range []string{"x = 1", "{", strings.Repeat("#", maxConfig+1)} {
+		for _, text := range []string{"x = 1", "{", strings.Repeat("#", 1<<20+1)} {
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			var u *UsageError
+			var u *program.UsageError
 			if _, err := LoadConfig(path); !errors.As(err, &u) {
 				t.Errorf("%.10q: got %v", text, err)
 			}
@@ -260,8 +262,8 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte("[spid.organization]\nname = 1"))
 	f.Add([]byte("public_url = \"http://[::1\""))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := parseConfig(b)
-		if err == nil {
+		var c Config
+		if program.ParseConfig(b, &c) == nil {
 			_, _ = c.settings()
 		}
 	})
