@@ -86,6 +86,24 @@ func TestBadInput(t *testing.T) {
 		}
 	})
 
+	t.Run("somebody else's phone", func(t *testing.T) {
+		v := begin(t)
+		code, err := (&checker{stage: s}).phoneCode(ctx, showQR(t, v), stranger)
+		fail(t, err)
+		fail(t, v.open(ctx, v.base+"/code"))
+		fail(t, v.submit(ctx, answers{"code": code, "action": "enter"}))
+		fail(t, v.until(ctx, 15*time.Second, "the question “is that you?”", func() bool {
+			_, ok := v.formFor(answers{"action": "no"})
+			return ok
+		}))
+		fail(t, v.submit(ctx, answers{"action": "no"}))
+		fail(t, v.expect("/login")) // the answers are kept, the other one's login is gone
+		fail(t, v.open(ctx, v.base+"/review"))
+		if v.at("/review") {
+			t.Errorf("the login of somebody else goes on: %s", v.page.name())
+		}
+	})
+
 	t.Run("cancelled on the phone", func(t *testing.T) {
 		v := begin(t)
 		qr := showQR(t, v)

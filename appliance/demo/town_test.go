@@ -5,9 +5,13 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
+
+	"sportello.example/appliance/raster"
 )
 
 // TestMain lets the test binary be every part of the demo: the stage starts os.Executable with the name of a part.
@@ -16,8 +20,28 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if dir, err := engine(); err == nil {
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
 }
+
+// engine compiles the PDF engine once for all towns: with the race detector that takes half a minute of a busy machine,
+// and it is not what the tests are about.
+var engine = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "sportello-engine-")
+	if err != nil {
+		return "", err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	return dir, (&raster.Rasteriser{Command: []string{self, "raster"}, CacheDir: dir}).Warm(ctx)
+})
 
 // town starts a whole demo on free ports, and stops it when the test ends.
 func town(t testing.TB) *stage {
@@ -26,6 +50,15 @@ func town(t testing.TB) *stage {
 	s, err := newStage(o, t.TempDir(), slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		t.Fatal(err)
+	}
+	dir, err := engine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cache := range []string{filepath.Join(s.dir, "box", "cache", "pdf"), filepath.Join(s.dir, "tray")} {
+		if err := os.CopyFS(cache, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)

@@ -118,7 +118,7 @@ func (v *visitor) typeCode(ctx context.Context, code, leads string) error {
 
 // preview waits for the preview and looks at every sheet's picture; it returns the pictures.
 func (v *visitor) preview(ctx context.Context) ([][]byte, error) {
-	err := v.until(ctx, 25*time.Second, "the preview", func() bool { return v.at("/preview") || v.at("/problem") })
+	err := v.until(ctx, 50*time.Second, "the preview", func() bool { return v.at("/preview") || v.at("/problem") })
 	if err != nil {
 		return nil, err
 	}
