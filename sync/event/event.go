@@ -4,7 +4,11 @@
 // closed vocabulary or is a random identifier that dies with the session.
 package event
 
-import "time"
+import (
+	"time"
+
+	"sportello.example/sync/envelope"
+)
 
 // Kind says what happened. The dotted names are stored and sent, so they are never renamed.
 type Kind string
@@ -37,18 +41,66 @@ const (
 	DatabaseSetAside Kind = "database.set_aside" // the file was corrupt; a new one was begun
 	EventsLost       Kind = "events.lost"        // count of events that a full disk kept from being stored
 	BoxStarted       Kind = "box.started"        //
+
+	// What the queue reports of itself.
+	EpochBegun   Kind = "queue.epoch"   // reason, and the epoch before it
+	Gap          Kind = "queue.gap"     // known to be lost: epoch, stream, from, to, count; reason
+	QueueDropped Kind = "queue.dropped" // let go for want of room: epoch, stream, from, to, count; reason
+	EventDead    Kind = "queue.dead"    // one that can never be delivered: epoch, stream, from; reason
+	StatsRolled  Kind = "stats.rolled"  // count of events of one hour, kind, step and service that were let go singly
+	ClockSet     Kind = "clock.set"     // the box learned the time: Clock
 )
 
-// Event is one row of what happened.
+// Stream says in which part of the queue events of a kind wait. A kind that is not known waits with the least urgent.
+func (k Kind) Stream() envelope.Stream {
+	switch k {
+	case RequestLeft, RequestCollected, DeclarationMade, PrintStarted, PrintDone, PrintFailed, PrintUncertain, SheetsMissing,
+		DatabaseSetAside, EventsLost, EpochBegun, Gap, QueueDropped, EventDead, ClockSet:
+		return envelope.Legal
+	case SessionStarted, SessionEnded, LoginShown, LoginCodeOK, LoginCodeWrong, LoginExpired, LoginLocked, LoginIdentified,
+		LoginRejected, DocumentReceived, DocumentRefused:
+		return envelope.Session
+	case StepAnswered, AnswerRefused, StatsRolled:
+		return envelope.Stats
+	default:
+		return envelope.Diag
+	}
+}
+
+// Versions of an envelope's body.
+const (
+	SchemaV1   = 1 // V1 in JSON
+	SchemaBody = 2 // Body in JSON
+)
+
+// Event is one row of what happened. When and under which number is for the queue to say: see envelope.Envelope.
 type Event struct {
-	Seq     uint64    `json:"seq"`               // 1, 2, 3 … within (box, epoch): no holes, never used twice
+	Kind    Kind
+	Session string // random UUID of one visit, "" outside of one
+	Kiosk   int    // 1, 2 … within the branch, 0 for the box itself
+	Detail  Detail
+	// Private is what only the hub may read. It is closed to the hub's key when the event is stored, and is in clear
+	// nowhere but here. RequestLeft only: a wire.Request in JSON.
+	Private []byte
+}
+
+// Body is an event as the body of an envelope with SchemaBody: what the header does not say.
+type Body struct {
+	Session string `json:"session,omitempty"`
+	Kiosk   int    `json:"kiosk,omitempty"`
+	Detail  Detail `json:"detail,omitzero"`
+}
+
+// V1 is an event as boxes of the first release queued and sent it. It is read for ever and never written.
+type V1 struct {
+	Seq     uint64    `json:"seq"`               // within (box, epoch)
 	At      time.Time `json:"at"`                // UTC by the box's clock
 	ClockOK bool      `json:"clock_ok"`          // whether the box believes its clock
 	Kind    Kind      `json:"kind"`              //
-	Session string    `json:"session,omitempty"` // random UUID of one visit, "" outside of one
-	Kiosk   int       `json:"kiosk,omitempty"`   // 1, 2 … within the branch, 0 for the box itself
+	Session string    `json:"session,omitempty"` //
+	Kiosk   int       `json:"kiosk,omitempty"`   //
 	Detail  Detail    `json:"detail,omitzero"`   //
-	Sealed  []byte    `json:"sealed,omitempty"`  // HPKE ciphertext that only the hub opens; RequestLeft only
+	Sealed  []byte    `json:"sealed,omitempty"`  // HPKE ciphertext: see seal.OpenRequestV1
 }
 
 // Detail is what else an event may say. Every string is from a closed vocabulary.
@@ -67,4 +119,21 @@ type Detail struct {
 	Pages        int      `json:"pages,omitempty"`        // sheets of A4
 	Count        int      `json:"count,omitempty"`        //
 	Milliseconds int64    `json:"milliseconds,omitempty"` //
+
+	// What the queue reports of itself.
+	Epoch  envelope.Epoch `json:"epoch,omitempty"`
+	Stream string         `json:"stream,omitempty"` // envelope.Stream
+	From   uint64         `json:"from,omitempty"`   // first number meant
+	To     uint64         `json:"to,omitempty"`     // last number meant
+	Of     Kind           `json:"of,omitempty"`     // kind of the events that StatsRolled counts
+	Hour   string         `json:"hour,omitempty"`   // 2006-01-02T15, UTC by the box's clock
+	Clock  *Clock         `json:"clock,omitempty"`  // of ClockSet
+}
+
+// Clock is what a box learned of the time: at Mono after start number Boot its clock was set from Old to New.
+type Clock struct {
+	Boot uint32    `json:"boot"`
+	Mono int64     `json:"mono"` // milliseconds
+	Old  time.Time `json:"old"`
+	New  time.Time `json:"new"` // by the hub's clock
 }

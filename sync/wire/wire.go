@@ -6,19 +6,23 @@ package wire
 
 import (
 	"time"
-
-	"sportello.example/sync/event"
 )
 
 // Version is the protocol version this code speaks. Add a line below and raise it whenever a message changes meaning.
 //
 //   - 1: first
-const Version = 1
+//   - 2: events as envelopes in chains (PathEvents2), signed acknowledgements, reports of the queue (PathReport),
+//     desired state (PathState, PathBlobs)
+const Version = 2
 
 // Paths of the hub's box interface. {nonce} is the login's challenge nonce in lower-case hexadecimal (20 digits).
 const (
 	PathPing         = "/box/v1/ping"         // GET ?pending=EVENTS&time=UNIX_SECONDS, both optional: queue and clock of the box → Ping
-	PathEvents       = "/box/v1/events"       // POST Batch → Ack, 409 Ack when the batch leaves a gap
+	PathReport       = "/box/v2/report"       // POST Report → Ping
+	PathEvents1      = "/box/v1/events"       // POST BatchV1 → AckV1, 409 AckV1 when the batch leaves a gap; boxes of the first release
+	PathEvents2      = "/box/v2/events"       // POST envelope.Batch (TypeBatch), Content-Encoding zstd → Reply
+	PathState        = "/box/v2/state"        // GET with If-None-Match, Prefer: wait=SECONDS (RFC 7240) → desired.Signed, 304
+	PathBlobs        = "/box/v2/blobs/"       // GET {sha256}, Range → bytes
 	PathLogins       = "/box/v1/logins/"      // GET {nonce}?wait=SECONDS → Login
 	PathFamily       = "/box/v1/family/"      // GET {nonce} → Family
 	PathCertificates = "/box/v1/certificates" // POST CertificateRequest → PDF with Content-Digest, or Problem
@@ -29,27 +33,17 @@ const (
 const (
 	MaxJSON     = 1 << 20 // bytes of any JSON message
 	MaxDocument = 5 << 20 // bytes of a certificate
-	MaxBatch    = 2000    // events of a batch
+	MaxBatch1   = 2000    // events of a BatchV1
 )
+
+// TypeBatch is the media type of an envelope.Batch.
+const TypeBatch = "application/vnd.sportello.batch"
 
 // Ping is the hub's answer to a box that asks whether the line is up.
 type Ping struct {
 	Version int       `json:"version"`
 	Time    time.Time `json:"time"` // the hub's clock, UTC
 	ANPR    bool      `json:"anpr"` // whether the hub's last word with the registry went well
-}
-
-// Batch carries events of one box and epoch, oldest first, without gaps.
-type Batch struct {
-	Version int           `json:"version"`
-	Epoch   string        `json:"epoch"` // random, made with the box's database: a new database never re-uses a number
-	Events  []event.Event `json:"events"`
-}
-
-// Ack says that the hub has stored every event of Epoch up to and including Seq.
-type Ack struct {
-	Epoch string `json:"epoch"`
-	Seq   uint64 `json:"seq"`
 }
 
 // LoginState says how far the citizen's phone has got.

@@ -1,0 +1,123 @@
+// Package ingest takes in what boxes deliver: it stores every event once, whatever is sent twice, and answers with a
+// signed word on how far each chain has come.
+//
+// It accepts first and judges later. What is authenticated and well-framed is stored as it came, whether or not this hub
+// knows what it means; what it cannot read waits in quarantine for a hub that can, and holds up nobody. Two different
+// histories of one chain (a cloned or rolled-back disk) are both kept: the second becomes a branch.
+package ingest
+
+import (
+	"context"
+	"time"
+
+	"sportello.example/sync/envelope"
+	"sportello.example/sync/event"
+	"sportello.example/sync/wire"
+)
+
+// ChainID names a chain of a box.
+type ChainID struct {
+	Box   uint32
+	Chain envelope.Chain
+}
+
+// Branch is one history of a chain. Every chain has number 0; another one begins where two histories part.
+type Branch struct {
+	ID     ChainID
+	Number int
+	Parent int           // the branch that holds what comes before From; itself when nothing does
+	From   uint64        // first number that is on this branch; 1 for number 0
+	Seq    uint64        // last number without a hole before it, From-1 when there is none
+	Head   envelope.Hash // after Seq
+	Safe   uint64        // up to here it is in a backup or on a replica
+}
+
+// Row is one event as it is stored, or a stretch of events that never come.
+type Row struct {
+	ID      ChainID
+	Branch  int
+	Seq     uint64        // of a stretch: the first number
+	Hash    envelope.Hash // of the chain after it
+	Encoded []byte        // as it came; nil for a stretch
+	Missing *envelope.Missing
+
+	// What can be read of it; zero when nothing can.
+	Kind     event.Kind
+	Schema   uint8
+	Session  string
+	Mode     string
+	Pages    int
+	Boot     uint32
+	Mono     time.Duration
+	Wall     time.Time
+	Quality  envelope.Quality
+	Happened time.Time // the best that is known; see Dating
+	Certain  bool      // whether Happened is by a clock that was right
+	Judged   Judgement
+}
+
+// Judgement says what the hub makes of a stored event. The words are stored.
+type Judgement string
+
+// The judgements.
+const (
+	Understood  Judgement = ""            // counted
+	Quarantined Judgement = "quarantined" // kind or schema not known to this hub: judged again by a newer one
+	Unreadable  Judgement = "unreadable"  // no envelope, or its body is no JSON: for a person to look at
+	NotOpened   Judgement = "not_opened"  // its sealed part does not open: no key, or not for this event
+	Absent      Judgement = "absent"      // a stretch that never comes
+)
+
+// Dating says how events of one start of a box are dated: at Mono after that start it was New by the hub's clock.
+type Dating struct {
+	ID   ChainID // stream does not matter
+	Boot uint32
+	Mono time.Duration
+	New  time.Time
+}
+
+// Alarm is something that a person of the municipality should look at.
+type Alarm struct {
+	Box  uint32
+	At   time.Time
+	Kind string // fork | gap | absent | refused | epoch | not_opened
+	Text string // one line, in English, no personal data
+	Key  string // alarms with the same box, kind and key are one: it is counted, and At is its latest time
+}
+
+// Changes are what one transaction writes.
+type Changes struct {
+	Received time.Time
+	Rows     []Row
+	Branches []Branch // new and changed
+	Datings  []Dating // applied after Rows: to events of that box, epoch and boot that are stored and not certain
+	Requests []Request
+	Alarms   []Alarm
+}
+
+// Request is what a citizen left at a box.
+type Request struct {
+	Box uint32
+	wire.Request
+}
+
+// Store keeps events. Implementations pass storetest.
+type Store interface {
+	// Ingest runs do in one transaction that holds the chains of ids, so that nobody else changes them meanwhile. What
+	// do wrote is on the disk when Ingest returns nil; when it returns an error nothing was written. do may be run
+	// again, after a transaction that could not be completed.
+	Ingest(ctx context.Context, ids []ChainID, do func(Tx) error) error
+}
+
+// Tx is one transaction of a Store.
+type Tx interface {
+	// Branches returns the branches of the chains that the transaction holds.
+	Branches(ctx context.Context) ([]Branch, error)
+	// HashAt returns the hash after seq on a branch, looking at its parents for what comes before its From; false when
+	// no row ends at seq.
+	HashAt(ctx context.Context, id ChainID, branch int, seq uint64) (envelope.Hash, bool, error)
+	// Datings returns what is known of the clocks of the boxes and epochs that the transaction holds.
+	Datings(ctx context.Context) ([]Dating, error)
+	// Write writes c. It is called once, last.
+	Write(ctx context.Context, c Changes) error
+}
