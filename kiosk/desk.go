@@ -92,11 +92,6 @@ type Viewer interface {
 	Draw(ctx context.Context, pdf []byte, strict bool) ([][]byte, error)
 }
 
-// Sealer closes what is left for later to the hub's key: the box itself cannot read it back.
-type Sealer interface {
-	Seal(plain []byte) ([]byte, error)
-}
-
 // Papers draws the sheets the box makes itself.
 type Papers interface {
 	Declaration(form paper.DeclarationForm) ([]byte, error)
@@ -113,7 +108,6 @@ type Config struct {
 	Printer   Printer
 	Viewer    Viewer
 	Papers    Papers
-	Sealer    Sealer
 	LineUp    func() bool           // whether the hub could be reached just now
 	Disk      func(full bool)       // told when the disk has no room, and when it has again
 	Kick      func()                // told that an event waits for the hub
@@ -383,8 +377,8 @@ func (s *Session) wipe() {
 	s.progress, s.slip, s.printing = PrintProgress{}, "", nil
 }
 
-// record stores what happened, with the row of the session, in one transaction.
-func (d *Desk) record(ctx context.Context, s *Session, kind event.Kind, detail event.Detail, sealed []byte) error {
+// record stores what happened, with the row of the session, in one transaction. private is what only the hub may read.
+func (d *Desk) record(ctx context.Context, s *Session, kind event.Kind, detail event.Detail, private []byte) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordLimit)
 	defer cancel()
 	s.mu.Lock()
@@ -401,7 +395,7 @@ func (d *Desk) record(ctx context.Context, s *Session, kind event.Kind, detail e
 			d.mu.Unlock()
 		}
 	}
-	err := d.cfg.Journal.Record(ctx, row, event.Event{Kind: kind, Session: s.ID, Kiosk: s.Kiosk, Detail: detail, Sealed: sealed})
+	err := d.cfg.Journal.Record(ctx, row, event.Event{Kind: kind, Session: s.ID, Kiosk: s.Kiosk, Detail: detail, Private: private})
 	if full := errors.Is(err, ErrDiskFull); full || err == nil {
 		d.cfg.Disk(full)
 	}
@@ -412,8 +406,8 @@ func (d *Desk) record(ctx context.Context, s *Session, kind event.Kind, detail e
 	return nil
 }
 
-// note is record for events that nobody's paper hangs on: when there is no room the session goes on and the event is
-// counted as lost. Of somebody who presses buttons without end only the first maxEvents are stored, and the last.
+// note is record for events that nobody's paper hangs on, and for what has happened already and cannot be refused any
+// more: when there is no room the session goes on and the event is counted as lost. Of somebody who presses buttons without end only the first maxEvents are stored, and the last.
 func (d *Desk) note(ctx context.Context, s *Session, kind event.Kind, detail event.Detail) {
 	s.mu.Lock()
 	s.events++

@@ -33,7 +33,7 @@ type world struct {
 	print   func(ctx context.Context, job PrintJob, report func(PrintProgress)) error
 	events  []event.Event
 	rows    []SessionRow
-	sealed  [][]byte
+	private [][]byte // what only the hub may read
 	cancels int
 	slow    time.Duration // for drawing
 }
@@ -43,6 +43,9 @@ func (w *world) Record(_ context.Context, row SessionRow, e event.Event) error {
 	defer w.mu.Unlock()
 	if w.full {
 		return ErrDiskFull
+	}
+	if e.Private != nil {
+		w.private = append(w.private, bytes.Clone(e.Private))
 	}
 	w.events, w.rows = append(w.events, e), append(w.rows, row)
 	return nil
@@ -137,11 +140,6 @@ func (w *world) Declaration(paper.DeclarationForm) ([]byte, error) {
 
 func (w *world) Slip(f paper.SlipForm) ([]byte, error) { return []byte("%PDF slip " + f.Code), nil }
 
-func (w *world) Seal(plain []byte) ([]byte, error) {
-	w.sealed = append(w.sealed, plain)
-	return []byte("sealed"), nil
-}
-
 func (w *world) set(f func()) { w.mu.Lock(); f(); w.mu.Unlock() }
 
 func (w *world) kinds() []event.Kind {
@@ -161,7 +159,7 @@ func run(t *testing.T, f func(t *testing.T, w *world, d *Desk)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{lineUp: true, code: "12345678"}
 		d := NewDesk(Config{
-			Place: func() (string, int) { return "Harar", 2 }, Catalogue: c, Journal: w, Hub: w, Logins: w, Printer: w, Viewer: w, Papers: w, Sealer: w,
+			Place: func() (string, int) { return "Harar", 2 }, Catalogue: c, Journal: w, Hub: w, Logins: w, Printer: w, Viewer: w, Papers: w,
 			LineUp: func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.lineUp }, Disk: func(bool) {}, Kick: func() {}, Drain: func(context.Context) {},
 			Now: time.Now, Log: slog.New(slog.DiscardHandler), Languages: func(tag string) bool { return tag == "it" },
 		})
@@ -344,8 +342,8 @@ func TestLineCut(t *testing.T) {
 		if v.Stage != StagePreview || v.Document != "slip" || len(v.Slip) != PickupDigits {
 			t.Errorf("after leaving the request: %+v", v)
 		}
-		if len(w.sealed) != 1 || !bytes.Contains(w.sealed[0], []byte(v.Slip)) || bytes.Contains(w.sealed[0], []byte("Ada")) {
-			t.Errorf("sealed %q", w.sealed)
+		if len(w.private) != 1 || !bytes.Contains(w.private[0], []byte(v.Slip)) || bytes.Contains(w.private[0], []byte("Ada")) {
+			t.Errorf("left %q", w.private)
 		}
 		must(t, d.Print(t.Context(), s))
 		synctest.Wait()
@@ -400,14 +398,30 @@ func TestDiskFull(t *testing.T) {
 		if v := s.View(); v.Stage != StageProblem || v.Problem.Kind != ProblemDiskFull || w.jobs != 0 {
 			t.Errorf("certificate with a full disk: %+v, %d jobs", v.Problem, w.jobs)
 		}
+		if err := d.LeaveRequest(t.Context(), s); !errors.Is(err, ErrDiskFull) || s.View().Slip != "" || w.private != nil {
+			t.Errorf("request with a full disk: %v, slip %q", err, s.View().Slip)
+		}
 		other := start(t, d, 2)
 		declaration(t, d, other)
+		if v := other.View(); v.Stage != StageProblem || v.Problem.Kind != ProblemDiskFull {
+			t.Errorf("a declaration that cannot be journalled was made: %s, %+v", v.Stage, v.Problem)
+		}
+		d.Back(other)
+		w.set(func() { w.full = false })
+		must(t, d.Prepare(t.Context(), other))
+		synctest.Wait()
+		w.set(func() { w.full = true })
 		must(t, d.Print(t.Context(), other))
 		synctest.Wait()
-		if len(w.printed) != 1 {
-			t.Error("the self-declaration was not printed: it needs no disk")
+		if v := other.View(); v.Stage != StageProblem || v.Problem.Kind != ProblemDiskFull || len(w.printed) != 0 {
+			t.Errorf("declaration with a full disk: %s, %+v, %d printed", v.Stage, v.Problem, len(w.printed))
 		}
+		d.Back(other)
 		w.set(func() { w.full = false })
+		must(t, d.Prepare(t.Context(), other))
+		synctest.Wait()
+		must(t, d.Print(t.Context(), other))
+		synctest.Wait()
 		must(t, d.Taken(t.Context(), other, true))
 		var lost int
 		for _, e := range w.events {

@@ -98,8 +98,8 @@ func TestSecondPressIsNotHeard(t *testing.T) {
 		if a, b := <-errs, <-errs; (a == nil) == (b == nil) {
 			t.Errorf("two presses: %v and %v; want one heard", a, b)
 		}
-		if len(w.sealed) != 1 {
-			t.Errorf("%d requests were sealed", len(w.sealed))
+		if len(w.private) != 1 {
+			t.Errorf("%d requests were left", len(w.private))
 		}
 	})
 }

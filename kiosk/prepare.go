@@ -56,7 +56,8 @@ func (d *Desk) stop(s *Session, p Problem) {
 }
 
 // Prepare begins to make the document the answers ask for and returns; the session is at StagePreparing until it is
-// at StagePreview or StageProblem. ErrNotNow when something is missing: an answer, the login, the member.
+// at StagePreview or StageProblem. ErrNotNow when something is missing: an answer, the login, the member. A declaration
+// is not made without room to journal it.
 func (d *Desk) Prepare(ctx context.Context, s *Session) error {
 	var (
 		a     Answers
@@ -107,13 +108,17 @@ func (d *Desk) Prepare(ctx context.Context, s *Session) error {
 			d.stop(s, p)
 			return
 		}
-		kind := event.DocumentReceived
-		if a.Service == SelfDeclaration {
-			kind = event.DeclarationMade
-		}
-		d.note(ctx, s, kind, event.Detail{
+		made := event.Detail{
 			Service: string(a.Service), Certificates: a.Certificates, Pages: len(doc.pages), Milliseconds: d.cfg.Now().Sub(start).Milliseconds(),
-		})
+		}
+		if a.Service != SelfDeclaration {
+			d.note(ctx, s, event.DocumentReceived, made)
+		} else if err := d.record(ctx, s, event.DeclarationMade, made, nil); err != nil {
+			d.log(s).Error("declaration not made", "err", err)
+			clear(doc.pdf)
+			d.stop(s, problemOf(err))
+			return
+		}
 		shown := s.update(func() bool {
 			if s.stage != StagePreparing {
 				return false
@@ -160,8 +165,8 @@ func (d *Desk) draw(ctx context.Context, kind string, pdf []byte, strict bool) (
 	return &document{kind: kind, pdf: pdf, sha: sha256.Sum256(pdf), pages: pages}, nil
 }
 
-// LeaveRequest queues what was chosen, closed to the hub's key, and makes the slip with its pick-up code. Nobody's
-// identity is in it. The slip is at StagePreview when LeaveRequest returns. ErrDiskFull: nothing was queued.
+// LeaveRequest queues what was chosen, which the journal closes to the hub's key, and makes the slip with its pick-up
+// code. Nobody's identity is in it. The slip is at StagePreview when LeaveRequest returns. ErrDiskFull: nothing was queued.
 func (d *Desk) LeaveRequest(ctx context.Context, s *Session) error {
 	ok := s.reserve(func() bool {
 		_, open := s.answers.Open()
@@ -184,10 +189,6 @@ func (d *Desk) LeaveRequest(ctx context.Context, s *Session) error {
 	if err != nil {
 		return fmt.Errorf("request: %w", err)
 	}
-	sealed, err := d.cfg.Sealer.Seal(plain)
-	if err != nil {
-		return fmt.Errorf("request: %w", err)
-	}
 	var names []string
 	for _, slug := range v.Answers.Certificates {
 		cert, _ := d.cfg.Catalogue.Certificate(slug)
@@ -206,10 +207,11 @@ func (d *Desk) LeaveRequest(ctx context.Context, s *Session) error {
 	if s.ctx.Err() != nil {
 		return ErrNoSession // gone meanwhile: nothing is queued that nobody has a code for
 	}
-	err = d.record(ctx, s, event.RequestLeft, event.Detail{Certificates: v.Answers.Certificates, Holder: string(v.Answers.Holder)}, sealed)
+	err = d.record(ctx, s, event.RequestLeft, event.Detail{Certificates: v.Answers.Certificates, Holder: string(v.Answers.Holder)}, plain)
 	if err != nil {
 		return err
 	}
+	clear(plain)
 	d.cfg.Logins.Cancel(s.Kiosk)
 	s.update(func() bool {
 		d.dropLogin(s)

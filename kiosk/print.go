@@ -2,7 +2,6 @@ package kiosk
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"sportello.example/sync/event"
@@ -10,8 +9,8 @@ import (
 
 // Print puts the document in hand on paper, once: a second press of the button is ErrNotNow. It returns as soon as the
 // job has begun; the session is at StagePrinting until it is at StageTake or StageProblem. Only when it is known that no
-// sheet came out can the same document be tried again. A certificate is not begun
-// without room to journal it: ErrDiskFull.
+// sheet came out can the same document be tried again. Nothing is printed
+// without room to journal that it was: the session is then at StageProblem.
 func (d *Desk) Print(ctx context.Context, s *Session) error {
 	var doc *document
 	if !s.reserve(func() bool { doc = s.doc; return s.stage == StagePreview && doc != nil }) {
@@ -20,14 +19,9 @@ func (d *Desk) Print(ctx context.Context, s *Session) error {
 	defer s.release()
 	started := event.Detail{Service: doc.kind, Pages: len(doc.pages)}
 	if err := d.record(ctx, s, event.PrintStarted, started, nil); err != nil {
-		if doc.kind == "certificate" {
-			if !errors.Is(err, ErrDiskFull) {
-				d.log(s).Error("print not begun", "err", err)
-			}
-			d.stop(s, problemOf(err))
-			return nil
-		}
-		d.log(s).Error("event not stored", "kind", event.PrintStarted, "err", err)
+		d.log(s).Error("print not begun", "err", err)
+		d.stop(s, problemOf(err))
+		return nil
 	}
 	job, stop := context.WithCancel(s.ctx)
 	ok := s.update(func() bool {

@@ -284,7 +284,7 @@ type SessionRow struct {
 
 // Journal keeps sessions and the events that report them.
 type Journal interface {
-	// Record stores row and e in one transaction and returns when both survive a pulled plug. e gets its Seq, At and
-	// ClockOK there. It returns ErrDiskFull when there is no room.
+	// Record stores row and e in one transaction and returns when both survive a pulled plug. e gets its number and its
+	// time there, and e.Private is closed to the hub's key. It returns ErrDiskFull when there is no room.
 	Record(ctx context.Context, row SessionRow, e event.Event) error
 }

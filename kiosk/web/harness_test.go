@@ -83,7 +83,7 @@ func newBranch(t testing.TB) *branch {
 	b.board = health.New(b.now)
 	log := slog.New(slog.DiscardHandler)
 	b.desk = kiosk.NewDesk(kiosk.Config{
-		Place: func() (string, int) { return "Biblioteca Harar", 2 }, Catalogue: cat, Journal: b, Hub: b, Logins: b, Printer: b, Viewer: b, Papers: b, Sealer: b,
+		Place: func() (string, int) { return "Biblioteca Harar", 2 }, Catalogue: cat, Journal: b, Hub: b, Logins: b, Printer: b, Viewer: b, Papers: b,
 		LineUp: b.line, Disk: func(bool) {}, Kick: func() {}, Drain: func(context.Context) {}, Now: b.now, Log: log, Languages: texts.Has,
 	})
 	b.web, err = New(Config{
@@ -217,7 +217,6 @@ func (b *branch) Draw(context.Context, []byte, bool) ([][]byte, error) {
 	return all, nil
 }
 
-func (b *branch) Seal(plain []byte) ([]byte, error)                 { return plain[:0:0], nil }
 func (b *branch) Declaration(paper.DeclarationForm) ([]byte, error) { return []byte("%PDF-1.7"), nil }
 func (b *branch) Slip(paper.SlipForm) ([]byte, error)               { return []byte("%PDF-1.7"), nil }
 func (b *branch) Status() kiosk.PrinterStatus                       { b.mu.Lock(); defer b.mu.Unlock(); return b.printer }
