@@ -1,0 +1,6 @@
+//go:build clockhook
+
+package clock
+
+// hooked says whether Variable is obeyed.
+const hooked = true
