@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"sportello.example/provisioning/enroll"
+	"sportello.example/sync/wire"
 )
 
 const (
@@ -49,6 +50,12 @@ type Box struct {
 	Contact time.Time     // last time it was heard of
 	Pending int           // events that waited in its queue then, or PendingUnknown
 	Drift   time.Duration // its clock minus the hub's then; 0 when not known
+	Report  *wire.Report  // what it last said of its queue; nil when it never did
+
+	// What the hub's store counts.
+	Alarms int // open ones
+	Gaps   int // stretches of events that never come
+	Forks  int // histories beside the first one, of all chains
 }
 
 // Store keeps boxes and tokens.
@@ -65,7 +72,9 @@ type Store interface {
 	Boxes(ctx context.Context) ([]Box, error)
 	// RevokeBox fails with ErrUnknown. Revoking again keeps the first date.
 	RevokeBox(ctx context.Context, number uint32, at time.Time) error
-	SaveContact(ctx context.Context, number uint32, at time.Time, pending int) error
+	// SaveContact stores when a box was last heard of, how many events waited then, and what it said of its queue; a
+	// nil report leaves the one that is stored.
+	SaveContact(ctx context.Context, number uint32, at time.Time, pending int, r *wire.Report) error
 }
 
 // Fleet is all boxes of a hub. Make one with New; its methods may be called at the same time.
@@ -81,6 +90,7 @@ type contact struct {
 	at, saved time.Time
 	pending   int
 	drift     time.Duration
+	report    *wire.Report // nil: as it is stored
 }
 
 // New returns the fleet kept in s.
@@ -184,7 +194,13 @@ func (f *Fleet) heard(b Box) Box {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c, ok := f.contacts[b.Number]; ok {
+		if c.at.Before(b.Contact) { // another hub beside the same database heard of it since
+			return b
+		}
 		b.Contact, b.Pending, b.Drift = c.at, c.pending, c.drift
+		if c.report != nil {
+			b.Report = c.report
+		}
 	}
 	return b
 }
@@ -201,6 +217,7 @@ func (f *Fleet) Revoke(ctx context.Context, number uint32) error {
 type Report struct {
 	Pending int       // events in its queue, or PendingUnknown
 	Time    time.Time // by its clock; zero when it does not say
+	Queue   *wire.Report
 }
 
 // Heard notes that a box was in contact. What is on disk is up to a minute old, and the drift of a box's clock is in
@@ -218,6 +235,9 @@ func (f *Fleet) Heard(ctx context.Context, number uint32, r Report) error {
 	if !r.Time.IsZero() {
 		c.drift = r.Time.Sub(now)
 	}
+	if r.Queue != nil {
+		c.report = r.Queue
+	}
 	save := now.Sub(c.saved) >= saveContact || now.Before(c.saved)
 	if c.at = now; save {
 		c.saved = now
@@ -227,7 +247,7 @@ func (f *Fleet) Heard(ctx context.Context, number uint32, r Report) error {
 	if !save {
 		return nil
 	}
-	if err := f.store.SaveContact(ctx, number, now, c.pending); err != nil {
+	if err := f.store.SaveContact(ctx, number, now, c.pending, c.report); err != nil {
 		return fmt.Errorf("contact of box %d: %w", number, err)
 	}
 	return nil

@@ -8,6 +8,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"sportello.example/sync/envelope"
@@ -28,8 +29,9 @@ type Branch struct {
 	Parent int           // the branch that holds what comes before From; itself when nothing does
 	From   uint64        // first number that is on this branch; 1 for number 0
 	Seq    uint64        // last number without a hole before it, From-1 when there is none
-	Head   envelope.Hash // after Seq
+	Head   envelope.Hash // after Seq; zero when the row there has no hash
 	Safe   uint64        // up to here it is in a backup or on a replica
+	Dated  time.Time     // latest Happened of a row on it that was written as Certain; zero: none
 }
 
 // Row is one event as it is stored, or a stretch of events that never come.
@@ -37,8 +39,8 @@ type Row struct {
 	ID      ChainID
 	Branch  int
 	Seq     uint64        // of a stretch: the first number
-	Hash    envelope.Hash // of the chain after it
-	Encoded []byte        // as it came; nil for a stretch
+	Hash    envelope.Hash // of the chain after it; zero for what came as event.V1 in JSON
+	Encoded []byte        // as it came: an envelope, or when Hash is zero an event.V1 in JSON; nil for a stretch
 	Missing *envelope.Missing
 
 	// What can be read of it; zero when nothing can.
@@ -83,6 +85,12 @@ type Alarm struct {
 	Kind string // fork | gap | absent | refused | epoch | not_opened
 	Text string // one line, in English, no personal data
 	Key  string // alarms with the same box, kind and key are one: it is counted, and At is its latest time
+
+	// What the store knows of it; not read by Write.
+	ID    int64
+	Count int       // how often, from 1
+	First time.Time // when it was raised first
+	Done  time.Time // when somebody said that it is dealt with; zero: open. Raised again, it is open again.
 }
 
 // Changes are what one transaction writes.
@@ -90,7 +98,8 @@ type Changes struct {
 	Received time.Time
 	Rows     []Row
 	Branches []Branch // new and changed
-	Datings  []Dating // applied after Rows: to events of that box, epoch and boot that are stored and not certain
+	Judged   []Row    // stored already: what can be read of them is written anew, all but Hash, Encoded and Missing
+	Datings  []Dating // applied after Rows and Judged: to events of that box, epoch and boot that are stored and not certain
 	Requests []Request
 	Alarms   []Alarm
 }
@@ -103,11 +112,21 @@ type Request struct {
 
 // Store keeps events. Implementations pass storetest.
 type Store interface {
-	// Ingest runs do in one transaction that holds the chains of ids, so that nobody else changes them meanwhile. What
-	// do wrote is on the disk when Ingest returns nil; when it returns an error nothing was written. do may be run
-	// again, after a transaction that could not be completed.
+	// Ingest runs do in one transaction that holds the boxes of ids, so that nobody else changes their chains and
+	// clocks meanwhile. What do wrote is on the disk when Ingest returns nil; when it returns an error nothing was
+	// written. do may be run again, after a transaction that could not be completed.
 	Ingest(ctx context.Context, ids []ChainID, do func(Tx) error) error
+	// Judged returns up to n rows with that judgement in the order of their keys (box, epoch, stream, branch, seq), those
+	// after the key of the given row: the zero row is before all.
+	Judged(ctx context.Context, j Judgement, after Row, n int) ([]Row, error)
+	// Alarms lists alarms, latest first: the open ones, or all.
+	Alarms(ctx context.Context, all bool) ([]Alarm, error)
+	// AlarmDone says that an alarm is dealt with. It fails with ErrNoAlarm.
+	AlarmDone(ctx context.Context, id int64, at time.Time) error
 }
+
+// ErrNoAlarm means that there is no alarm with that number.
+var ErrNoAlarm = errors.New("no such alarm")
 
 // Tx is one transaction of a Store.
 type Tx interface {
@@ -116,6 +135,9 @@ type Tx interface {
 	// HashAt returns the hash after seq on a branch, looking at its parents for what comes before its From; false when
 	// no row ends at seq.
 	HashAt(ctx context.Context, id ChainID, branch int, seq uint64) (envelope.Hash, bool, error)
+	// Rows returns the rows of one branch, not of its parents, that begin from number from to number to, in order. Only
+	// what identifies them is needed: Seq, Hash, Encoded and Missing.
+	Rows(ctx context.Context, id ChainID, branch int, from, to uint64) ([]Row, error)
 	// Datings returns what is known of the clocks of the boxes and epochs that the transaction holds.
 	Datings(ctx context.Context) ([]Dating, error)
 	// Write writes c. It is called once, last.
