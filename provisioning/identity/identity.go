@@ -225,6 +225,20 @@ func (id *Identity) CSR() ([]byte, error) {
 	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, id.key)
 }
 
+// Sign signs a SHA-256 with the key of the box's certificate (ECDSA, ASN.1) and returns that certificate (DER) too. What
+// was hashed must begin with what it is, as TLS does it, so that no signature serves for something else. It fails with
+// ErrNotEnrolled.
+func (id *Identity) Sign(sum [32]byte) (sig, certificate []byte, err error) {
+	st, err := id.state()
+	if err != nil {
+		return nil, nil, err
+	}
+	if sig, err = ecdsa.SignASN1(rand.Reader, id.key, sum[:]); err != nil {
+		return nil, nil, fmt.Errorf("sign: %w", err)
+	}
+	return sig, st.record.Certificate, nil
+}
+
 // TokenKey opens the identity tokens that the hub seals to this box.
 func (id *Identity) TokenKey() *ecdh.PrivateKey { return id.tokenKey }
 
