@@ -40,6 +40,10 @@ var owners = map[string][]string{
 	"golang.org/x/net":                              {"appliance/demo"},
 	"golang.org/x/sys":                              {"appliance/box", "appliance/raster"},
 	"golang.org/x/sync":                             {"appliance/box"},
+	"github.com/jackc/pgx/v5":                       {"sync/hub/postgres"},
+	"github.com/klauspost/compress":                 {"sync/wire"},
+	"pgregory.net/rapid":                            {}, // tests only
+	"github.com/Shopify/toxiproxy/v2":               {}, // tests only
 }
 
 // topLevel is all that may stand beside the folders.
@@ -135,11 +139,18 @@ func TestPrograms(t *testing.T) {
 		"appliance": {"sync/hub", "provisioning/ca", "appliance/demo"}, // a stolen box holds nothing of the hub
 		"sync/hub":  {"appliance", "kiosk"},
 	}
+	modules := map[string][]string{
+		"appliance": {"github.com/jackc/pgx/v5", "pgregory.net/rapid", "github.com/Shopify/toxiproxy/v2"},
+		"sync/hub":  {"pgregory.net/rapid", "github.com/Shopify/toxiproxy/v2"},
+	}
 	for _, p := range packages(t) {
 		path := strings.TrimPrefix(p.ImportPath, module)
 		for _, dep := range p.Deps {
 			rest, ours := strings.CutPrefix(dep, module)
 			if !ours {
+				if m := moduleOf(dep); m != "" && slices.Contains(modules[path], m) {
+					t.Errorf("program %s links %s", path, dep)
+				}
 				continue
 			}
 			for _, f := range forbidden[path] {
