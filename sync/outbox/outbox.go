@@ -1,57 +1,42 @@
-// Package outbox moves events from a box's queue to the hub: oldest first, at least once, for as long as it takes.
+// Package outbox moves events from a box's queue to the hub: what is urgent first, of each chain in order, at least once,
+// for as long as it takes.
 //
-// The hub stores each event once, whatever is sent twice, and answers with a cumulative acknowledgement. The relay
-// forgets events only on the word of an acknowledgement that fits what it has sent: a captive portal, a proxy or a
-// hub that mixes up two databases cannot make it lose any.
+// The hub stores each event once, whatever is sent twice, and answers with signed acknowledgements. The relay moves the
+// queue's cursor only on such a word, and only where it fits the box's own hashes: a captive portal, a proxy or a hub
+// that mixes up two boxes cannot make it lose any. See Take.
 package outbox
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"time"
 
-	"sportello.example/sync/event"
+	"sportello.example/sync/envelope"
 	"sportello.example/sync/wire"
 )
 
-// Queue is the box's durable queue.
-type Queue interface {
-	// Epoch names the queue: a new database has a new epoch, and event numbers begin at 1 again.
-	Epoch(ctx context.Context) (string, error)
-	// Pending returns up to n events that the hub has not acknowledged, oldest first.
-	Pending(ctx context.Context, n int) ([]event.Event, error)
-	// Acked says that the hub has every event up to and including seq.
-	Acked(ctx context.Context, seq uint64) error
-}
-
 // Hub receives events.
 type Hub interface {
-	// Deliver hands over a batch. It returns what the hub has stored, which may be less than what was sent.
-	Deliver(ctx context.Context, b wire.Batch) (wire.Ack, error)
+	// Deliver hands over a batch. An error that is envelope.ErrMalformed says that no hub will take a batch like this
+	// one; one with a method RetryAfter() time.Duration says how long the hub wants to be left alone.
+	Deliver(ctx context.Context, b envelope.Batch) (wire.Reply, error)
 }
 
-// ErrAck means that the hub's acknowledgement does not fit what was sent. Nothing was forgotten.
-var ErrAck = errors.New("acknowledgement does not fit")
-
-// Options are the settings of a Relay. The zero value is usable.
+// Options are the settings of a Relay. Box and Keys are needed.
 type Options struct {
 	Log *slog.Logger // nil: nothing is logged
 
+	Box  func() uint32              // number of the box; 0 while it is not enrolled: the relay waits
+	Keys func() []ed25519.PublicKey // with which the hub signs; while there are none the relay waits
+
 	MinPause time.Duration // shortest pause between two attempts that fail; 0 means a second
 	MaxPause time.Duration // longest such pause, and how often an idle relay looks at the queue; 0 means 5 minutes
+	Gather   time.Duration // how long events that are not urgent wait for others to go with them; 0 means 10 s
 }
-
-// Batches grow by growth while they get through and are halved when they do not, within these limits.
-const (
-	minBatch = 20
-	growth   = 200
-)
-
-// maxBytes is how much JSON a batch may hold by the estimate of size, with room for what the estimate misses.
-const maxBytes = wire.MaxJSON * 3 / 4
 
 // Relay moves events from a Queue to a Hub. Make one with New.
 type Relay struct {
@@ -60,7 +45,21 @@ type Relay struct {
 	o     Options
 	kick  chan struct{}
 	up    chan struct{}
+
+	// What follows is for Run's goroutine only.
+	watched map[envelope.Chain]*progress
+	turn    int // which lane has its turn in a small batch
 }
+
+// progress is how the hub takes up a chain.
+type progress struct {
+	high    uint64 // largest number that it has acknowledged
+	strikes int    // how often it has not come further since
+}
+
+// maxStrikes is how often a chain may get nowhere before it waits for the next look: once is what a hub restored from a
+// backup, or the beginning of a new epoch, looks like.
+const maxStrikes = 2
 
 // New returns a relay. It does nothing until Run.
 func New(q Queue, h Hub, o Options) *Relay {
@@ -73,15 +72,21 @@ func New(q Queue, h Hub, o Options) *Relay {
 	if o.MaxPause <= 0 {
 		o.MaxPause = 5 * time.Minute
 	}
-	return &Relay{queue: q, hub: h, o: o, kick: make(chan struct{}, 1), up: make(chan struct{}, 1)}
+	if o.Gather <= 0 {
+		o.Gather = 10 * time.Second
+	}
+	return &Relay{
+		queue: q, hub: h, o: o, kick: make(chan struct{}, 1), up: make(chan struct{}, 1), watched: map[envelope.Chain]*progress{},
+	}
 }
 
-// Kick makes the relay try now instead of at the end of its pause: call it after an event was committed. It never
-// blocks and may be called from anywhere. Attempts that fail are still MinPause apart, and their pauses go on growing.
+// Kick says that an event was committed. Legal events are delivered at once, others after Gather, together. While the
+// hub does not answer, Kick does not make the relay try sooner. It never blocks and may be called from anywhere.
 func (r *Relay) Kick() { signal(r.kick) }
 
-// LineUp says that the hub can be reached again: the relay tries now, and its pauses begin small again. It never
-// blocks and may be called from anywhere.
+// LineUp says that the hub can be reached again: the relay tries now, and its pauses begin small again. Only when the
+// hub itself has asked to be left alone, the relay waits for as long as that. It never blocks and may be called from
+// anywhere.
 func (r *Relay) LineUp() { signal(r.up) }
 
 func signal(c chan struct{}) {
@@ -93,37 +98,70 @@ func signal(c chan struct{}) {
 
 // Run relays events until ctx ends and returns nil then. Failures are logged and tried again.
 func (r *Relay) Run(ctx context.Context) error {
-	batch, pause := minBatch, r.o.MinPause
+	look := time.NewTicker(r.o.MaxPause)
+	defer look.Stop()
+	w := newWindow()
+	pause, failures := r.o.MinPause, 0
 	for ctx.Err() == nil {
-		sent, err := r.once(ctx, batch)
+		again, err := r.once(ctx, &w)
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
-			batch = max(minBatch, batch/2)
-			// Decorrelated jitter: boxes that lost the hub together do not come back together.
-			pause = min(r.o.MaxPause, r.o.MinPause+rand.N(3*pause-r.o.MinPause+1))
-			r.o.Log.WarnContext(ctx, "events not delivered", "err", err, "retry_in", pause)
-			if r.wait(ctx, r.o.MinPause, pause) {
+			failures++
+			most, obey := r.o.MinPause, false
+			if !errors.Is(err, envelope.ErrMalformed) { // the next batch is another one: no need to wait for long
+				// Decorrelated jitter: boxes that lost the hub together do not come back together.
+				pause = min(r.o.MaxPause, r.o.MinPause+rand.N(max(0, 3*pause-r.o.MinPause)+1))
+				most, obey = r.retryIn(err, pause)
+			}
+			level := slog.LevelWarn
+			if failures > 1 {
+				level = slog.LevelDebug // a month without a line is one warning
+			}
+			r.o.Log.Log(ctx, level, "events not delivered", "err", err, "retry_in", most)
+			if r.wait(ctx, most, obey) {
 				pause = r.o.MinPause
+				r.release()
+				w.reset()
 			}
-		case sent > 0:
-			if sent == batch {
-				batch = min(wire.MaxBatch, batch+growth)
-			}
-			pause = r.o.MinPause
 		default:
-			r.wait(ctx, 0, r.o.MaxPause)
+			if failures > 1 {
+				r.o.Log.InfoContext(ctx, "events are delivered again", "failures", failures)
+			}
+			pause, failures = r.o.MinPause, 0
+			if !again && r.idle(ctx, look.C) {
+				w.reset()
+			}
 		}
 	}
 	return nil
 }
 
-// wait waits until ctx ends, until most has passed, or until someone calls Kick or LineUp, but no shorter than least.
-// It reports whether the line is up again.
-func (r *Relay) wait(ctx context.Context, least, most time.Duration) bool {
-	enough, end := time.NewTimer(least), time.NewTimer(most)
-	defer enough.Stop()
+// retryIn returns when to try again after err: at the end of pause, unless the hub has said when.
+func (r *Relay) retryIn(err error, pause time.Duration) (d time.Duration, obey bool) {
+	var busy interface{ RetryAfter() time.Duration }
+	if errors.As(err, &busy) && busy.RetryAfter() > 0 {
+		d = busy.RetryAfter()
+		// All boxes were told the same: they should not come back at the same moment.
+		return d + rand.N(d/8+r.o.MinPause), true
+	}
+	return pause, false
+}
+
+// wait waits until ctx ends or most has passed. LineUp ends it too, but no sooner than after MinPause, and not at all
+// when obey is set. It reports whether the line is up again.
+func (r *Relay) wait(ctx context.Context, most time.Duration, obey bool) bool {
+	end := time.NewTimer(most)
 	defer end.Stop()
+	if obey {
+		select {
+		case <-ctx.Done():
+		case <-end.C:
+		}
+		return false
+	}
+	enough := time.NewTimer(min(most, r.o.MinPause))
+	defer enough.Stop()
 	select {
 	case <-ctx.Done():
 		return false
@@ -132,62 +170,161 @@ func (r *Relay) wait(ctx context.Context, least, most time.Duration) bool {
 	select {
 	case <-ctx.Done():
 	case <-end.C:
-	case <-r.kick:
 	case <-r.up:
 		return true
 	}
 	return false
 }
 
-// once delivers one batch of up to n events and returns how many the hub has stored of it.
-func (r *Relay) once(ctx context.Context, n int) (int, error) {
-	epoch, err := r.queue.Epoch(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("read epoch: %w", err)
-	}
-	evs, err := r.queue.Pending(ctx, n)
-	if err != nil {
-		return 0, fmt.Errorf("read queue: %w", err)
-	}
-	evs = cut(evs)
-	if len(evs) == 0 {
-		return 0, nil
-	}
-	first, last := evs[0].Seq, evs[len(evs)-1].Seq
-	ack, err := r.hub.Deliver(ctx, wire.Batch{Version: wire.Version, Epoch: epoch, Events: evs})
-	if err != nil {
-		return 0, fmt.Errorf("deliver events %d-%d: %w", first, last, err)
-	}
-	switch {
-	case ack.Epoch != epoch:
-		return 0, fmt.Errorf("deliver events %d-%d: hub answers for another database: %w", first, last, ErrAck)
-	case ack.Seq > last:
-		return 0, fmt.Errorf("deliver events %d-%d: hub claims to have %d: %w", first, last, ack.Seq, ErrAck)
-	case ack.Seq < first:
-		return 0, fmt.Errorf("deliver events %d-%d: hub has only %d: %w", first, last, ack.Seq, ErrAck)
-	}
-	if err := r.queue.Acked(ctx, ack.Seq); err != nil {
-		return 0, fmt.Errorf("forget events up to %d: %w", ack.Seq, err)
-	}
-	return int(ack.Seq - first + 1), nil
-}
+// pace is how often the queue is looked at while one Kick follows the other.
+const pace = 100 * time.Millisecond
 
-// cut returns the leading events that fit into one message, at least one.
-func cut(evs []event.Event) []event.Event {
-	total := 0
-	for i, e := range evs {
-		if total += size(e); total > maxBytes && i > 0 {
-			return evs[:i]
+// idle waits until there may be something to do: at once when Kick tells of something urgent, after Gather when of
+// something else. It reports whether the line is up again.
+func (r *Relay) idle(ctx context.Context, look <-chan time.Time) bool {
+	var gathered <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-look:
+			r.release()
+			return false
+		case <-r.up:
+			r.release()
+			return true
+		case <-gathered:
+			return false
+		case <-r.kick:
+			if r.urgent(ctx) {
+				return false
+			}
+			if gathered == nil {
+				gathered = time.After(r.o.Gather)
+			}
+			select {
+			case <-ctx.Done():
+				return false
+			case <-time.After(pace):
+			}
 		}
 	}
-	return evs
 }
 
-// size estimates the bytes of e in JSON, rather too many than too few.
-func size(e event.Event) int {
-	n := 600 + len(e.Session) + len(e.Sealed)*4/3
-	for _, c := range e.Detail.Certificates {
-		n += len(c) + 3
+// urgent reports whether something that should not wait can be delivered. When it cannot say, it says yes.
+func (r *Relay) urgent(ctx context.Context) bool {
+	chains, err := r.queue.Chains(ctx)
+	if err != nil {
+		return true
 	}
-	return n
+	for _, c := range chains {
+		if c.Stream <= envelope.Legal && !r.held(c.Chain) {
+			return true
+		}
+	}
+	return false
 }
+
+// once delivers one batch and does what the reply says. It reports whether to go on at once.
+func (r *Relay) once(ctx context.Context, w *window) (again bool, err error) {
+	box, keys := r.o.Box(), r.o.Keys()
+	if box == 0 || len(keys) == 0 {
+		return false, nil
+	}
+	b, err := r.plan(ctx, w.n)
+	if err != nil || len(b.parts) == 0 {
+		return false, err
+	}
+	message := envelope.Batch{Box: box, Runs: make([]envelope.Run, len(b.parts))}
+	for i, p := range b.parts {
+		message.Runs[i] = p.run
+	}
+	reply, err := r.hub.Deliver(ctx, message)
+	if err != nil {
+		if errors.Is(err, envelope.ErrMalformed) && b.entries == 1 {
+			// Only the hub's signed word puts an event among the dead. Until then the others go on without this chain.
+			r.watch(b.parts[0].chain.Chain).strikes = maxStrikes
+			r.o.Log.ErrorContext(ctx, "an event is taken by nobody and waits on the box; the log of the hub says why",
+				"chain", b.parts[0].chain.String(), "seq", b.parts[0].run.First, "err", err)
+		}
+		w.shrink(b.entries)
+		r.turn++
+		return false, fmt.Errorf("deliver %d entries of %d chains: %w", b.entries, len(b.parts), err)
+	}
+	moved, err := r.takeAll(ctx, box, keys, b, reply)
+	if err != nil {
+		w.shrink(b.entries)
+		return false, err
+	}
+	if moved {
+		w.grow(b.entries)
+	}
+	return moved && b.more || r.stuck(b), nil
+}
+
+// takeAll takes the statements of a reply to b. It reports whether any chain has come further.
+func (r *Relay) takeAll(ctx context.Context, box uint32, keys []ed25519.PublicKey, b batch, reply wire.Reply) (moved bool, err error) {
+	further := make([]bool, len(b.parts))
+	var foreign error
+	believed := 0
+	for _, ack := range reply.Acks {
+		v, err := take(ctx, r.queue, box, keys, ack)
+		if errors.Is(err, ErrAck) {
+			foreign = err
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		believed++
+		if v != fits {
+			r.o.Log.WarnContext(ctx, "the hub's history of a chain is not the box's: it is sent once more",
+				"chain", ack.Chain.String(), "hub_has", ack.Seq, "verdict", v.String())
+		}
+		for i, p := range b.parts {
+			if p.chain.Chain != ack.Chain {
+				continue
+			}
+			if v == ahead && !p.chain.Current {
+				// The box was rolled back and has given this epoch up. The hub has more than the run, and had it had
+				// another history than the run it would not have said so.
+				if err := r.queue.Acked(ctx, ack.Chain, p.run.Last(), min(ack.Safe, p.run.Last())); err != nil {
+					return false, fmt.Errorf("ack of %s up to %d: %w", ack.Chain, p.run.Last(), err)
+				}
+				v, ack.Seq = fits, p.run.Last()
+			}
+			if v == fits && ack.Seq >= p.run.First {
+				further[i] = true
+				r.came(p.chain, ack.Seq)
+			}
+		}
+	}
+	for _, refusal := range reply.Refused {
+		err := TakeRefusal(ctx, r.queue, box, keys, refusal)
+		if errors.Is(err, ErrAck) {
+			foreign = err
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		believed++
+		r.o.Log.ErrorContext(ctx, "the hub will never take an event: it is among the dead", "chain", refusal.Chain.String(), "seq", refusal.Seq)
+	}
+	if believed == 0 {
+		return false, errors.Join(foreign, errNoWord)
+	}
+	if foreign != nil {
+		r.o.Log.WarnContext(ctx, "the hub says something that it has not signed for this box", "err", foreign)
+	}
+	for i, p := range b.parts {
+		moved = moved || further[i]
+		if !further[i] {
+			r.watch(p.chain.Chain).strikes++
+		}
+	}
+	return moved, nil
+}
+
+// errNoWord means that a reply holds nothing to go by.
+var errNoWord = fmt.Errorf("deliver: the reply says nothing that counts: %w", ErrAck)

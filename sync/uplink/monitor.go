@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -10,8 +11,11 @@ import (
 	"sportello.example/sync/wire"
 )
 
-// slow is how long a ping may take before people are told that the line is slow.
-const slow = 2 * time.Second
+const (
+	slow  = 2 * time.Second  // a ping that takes longer means that people are told that the line is slow
+	busy  = 5 * time.Second  // between two looks, when nobody says otherwise
+	again = 15 * time.Second // longest time between two looks while the line is down
+)
 
 // Pong is the hub's answer to a ping.
 type Pong struct {
@@ -25,7 +29,10 @@ type Monitor struct {
 	Client *Client
 	Board  *health.Board
 	Now    func() time.Time
-	Every  time.Duration // between two pings; 0 means 5 s
+
+	// Every says how long to wait until the next look, give or take a fifth, asked before each: short while somebody
+	// stands at a kiosk, long when nobody does, so that an idle line costs little. nil means 5 s.
+	Every func() time.Duration
 
 	Log *slog.Logger // nil: nothing is logged
 
@@ -51,21 +58,17 @@ func (m *Monitor) Failed() {
 
 func (m *Monitor) init() { m.once.Do(func() { m.look = make(chan struct{}, 1) }) }
 
-// Run pings until ctx ends and returns nil then.
+// Run tells the hub how the box is, and so asks whether the line is up, until ctx ends and returns nil then.
 func (m *Monitor) Run(ctx context.Context) error {
 	m.init()
 	log := m.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	every := m.Every
-	if every <= 0 {
-		every = 5 * time.Second
-	}
 	var downSince time.Time // zero while the line is up, or was never tried
 	for {
 		start := m.Now()
-		p, err := m.Client.Ping(ctx)
+		p, err := m.Client.Report(ctx)
 		took := m.Now().Sub(start)
 		switch {
 		case ctx.Err() != nil: // the ping was cut short
@@ -102,10 +105,23 @@ func (m *Monitor) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(every):
+		case <-time.After(m.pause(!downSince.IsZero())):
 		case <-m.look:
 		}
 	}
+}
+
+// pause returns how long to wait until the next look.
+func (m *Monitor) pause(down bool) time.Duration {
+	every := busy
+	if m.Every != nil {
+		every = max(m.Every(), time.Millisecond)
+	}
+	if down {
+		every = min(every, again)
+	}
+	// Boxes that were switched on together, or lost the hub together, do not ask together.
+	return every*4/5 + rand.N(every*2/5+1)
 }
 
 func upOrSlow(took time.Duration) health.State {

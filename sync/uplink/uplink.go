@@ -5,18 +5,15 @@
 package uplink
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"sportello.example/provisioning/identity"
@@ -30,28 +27,23 @@ var (
 	ErrRegistryDown = errors.New("registry does not answer")
 	// ErrDigest means that a document is not the one the hub announced.
 	ErrDigest = errors.New("document differs from what the hub announced")
+	// ErrOldHub means that the hub does not know what was asked for: its program is older than the box's.
+	ErrOldHub = errors.New("the hub's program is older than the box's: update the hub")
 )
-
-// ProblemError is the hub's word that it cannot do what was asked, and why.
-type ProblemError struct {
-	Code string // one of wire.Problem…
-}
-
-// Error implements error.
-func (e *ProblemError) Error() string { return "hub answers: " + e.Code }
 
 // Options are the settings of a Client. The zero value is usable but for Now.
 type Options struct {
 	Now     func() time.Time // needed
 	Connect time.Duration    // longest time for a connection and its handshake; 0 means 3 s each
-	Timeout time.Duration    // longest time for a call as a whole, in Login on top of its wait; 0 means 15 s
+	Timeout time.Duration    // longest time for a call as a whole, in Login and State on top of their wait; 0 means 15 s
 
-	// Pending, if set, says how many events wait in the box's queue; the hub is told with each Ping.
-	Pending func(context.Context) (int, error)
+	// Report, if set, says how the box and its queue are; Client.Report tells the hub.
+	Report func(context.Context) (wire.Report, error)
 }
 
-// loginGrace is how much longer than asked the hub may take to answer a long poll.
-const loginGrace = 5 * time.Second
+// idleConn is for how long a connection is kept that nobody uses: longer than an idle box waits between two calls,
+// because a handshake with certificates on both sides costs more than all it says in ten minutes.
+const idleConn = 3 * time.Minute
 
 // Client talks to one hub as one box. Its methods may be called at the same time. Unless said otherwise they fail with
 // ErrOffline, or with a *ProblemError.
@@ -59,6 +51,7 @@ type Client struct {
 	base string
 	http *http.Client
 	o    Options
+	cuts atomic.Int64 // longest poll that something between here and the hub lets live, in nanoseconds; 0: not known
 }
 
 // New returns a client for the hub's box interface at baseURL, "https://hub.example:8443". It makes no connection. It
@@ -93,7 +86,8 @@ func New(baseURL string, id *identity.Identity, o Options) (*Client, error) {
 				TLSClientConfig:     conf,
 				Protocols:           protocols,
 				MaxIdleConnsPerHost: 4,
-				IdleConnTimeout:     time.Minute,
+				IdleConnTimeout:     idleConn,
+				DisableCompression:  true, // the hub's answers are short; what is long is compressed already
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
@@ -103,42 +97,14 @@ func New(baseURL string, id *identity.Identity, o Options) (*Client, error) {
 // Close closes idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// pingLimit is how long a ping may take: on a slow line three round trips, on one that swallows packets for ever.
-const pingLimit = 5 * time.Second
-
-// Ping asks whether the line is up.
-func (c *Client) Ping(ctx context.Context) (p wire.Ping, err error) {
-	q := url.Values{"time": {strconv.FormatInt(c.o.Now().Unix(), 10)}}
-	if c.o.Pending != nil {
-		// A queue that cannot be read is no reason not to ask: the hub then keeps what it knew.
-		if n, err := c.o.Pending(ctx); err == nil {
-			q.Set("pending", strconv.Itoa(n))
-		}
-	}
-	if err := c.json(ctx, "ping", min(pingLimit, c.o.Timeout), http.MethodGet, wire.PathPing+"?"+q.Encode(), nil, &p); err != nil {
-		return wire.Ping{}, err
-	}
-	if p.Version < 1 {
-		return wire.Ping{}, fmt.Errorf("ping: %w: answer is not from a hub", ErrOffline)
-	}
-	return p, nil
-}
-
-// Deliver hands over a batch and returns what the hub has stored, which the caller must compare with what it sent: it is
-// less when there is a gap.
-func (c *Client) Deliver(ctx context.Context, b wire.Batch) (a wire.Ack, err error) {
-	if err := c.json(ctx, "deliver", c.o.Timeout, http.MethodPost, wire.PathEvents, b, &a); err != nil {
-		return wire.Ack{}, err
-	}
-	return a, nil
-}
-
 // Login asks how far the phone has got with the challenge that has this nonce (20 hexadecimal digits). It blocks until
 // something has happened or wait has passed, whichever comes first; then the state is wire.LoginWaiting.
 func (c *Client) Login(ctx context.Context, nonceHex string, wait time.Duration) (l wire.Login, err error) {
-	wait = wait.Truncate(time.Second)
-	path := wire.PathLogins + url.PathEscape(nonceHex) + "?wait=" + strconv.Itoa(int(wait/time.Second))
-	if err := c.json(ctx, "login", wait+min(loginGrace, c.o.Timeout), http.MethodGet, path, nil, &l); err != nil {
+	err = c.poll(ctx, wait, func(wait time.Duration) error {
+		path := wire.PathLogins + url.PathEscape(nonceHex) + "?wait=" + seconds(wait)
+		return c.json(ctx, "login", c.pollLimit(wait), http.MethodGet, path, nil, &l)
+	})
+	if err != nil {
 		return wire.Login{}, err
 	}
 	switch l.State {
@@ -171,7 +137,10 @@ func (c *Client) Certificate(ctx context.Context, q wire.CertificateRequest) (pd
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
-	a, err := c.do(ctx, c.o.Timeout, http.MethodPost, wire.PathCertificates, body)
+	a, err := c.do(ctx, call{timeout: c.o.Timeout, method: http.MethodPost, path: wire.PathCertificates, body: body, header: asJSON})
+	if err == nil {
+		err = a.problem()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
@@ -182,94 +151,4 @@ func (c *Client) Certificate(ctx context.Context, q wire.CertificateRequest) (pd
 		return nil, fmt.Errorf("certificate: %d bytes: %w", len(a.body), ErrDigest)
 	}
 	return a.body, nil
-}
-
-// json makes a call whose answer is JSON and decodes it into out.
-func (c *Client) json(ctx context.Context, name string, timeout time.Duration, method, path string, in, out any) error {
-	var body []byte
-	if in != nil {
-		var err error
-		if body, err = json.Marshal(in); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	a, err := c.do(ctx, timeout, method, path, body)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	if a.kind != "application/json" {
-		return fmt.Errorf("%s: %w: hub answers with %q", name, ErrOffline, a.kind)
-	}
-	if err := json.Unmarshal(a.body, out); err != nil {
-		return fmt.Errorf("%s: %w: hub answers nonsense", name, ErrOffline) // the cause might quote the answer
-	}
-	return nil
-}
-
-// answer is a whole answer with status 200, or 409 to a batch.
-type answer struct {
-	kind   string // media type without parameters
-	digest string // Content-Digest
-	body   []byte
-}
-
-func (c *Client) do(ctx context.Context, timeout time.Duration, method, path string, body []byte) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
-	if err != nil {
-		return answer{}, err
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return answer{}, fmt.Errorf("%w: %w", ErrOffline, cause(err))
-	}
-	defer func() { _ = resp.Body.Close() }()
-	a := answer{digest: resp.Header.Get("Content-Digest")}
-	limit := int64(wire.MaxJSON)
-	if a.kind, _, err = mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil {
-		a.kind = ""
-	}
-	if a.kind == "application/pdf" {
-		limit = wire.MaxDocument
-	}
-	if a.body, err = io.ReadAll(io.LimitReader(resp.Body, limit+1)); err != nil {
-		return answer{}, fmt.Errorf("%w: read answer: %w", ErrOffline, err)
-	}
-	if int64(len(a.body)) > limit {
-		return answer{}, fmt.Errorf("%w: answer has more than %d bytes", ErrOffline, limit)
-	}
-	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusConflict && path == wire.PathEvents {
-		return a, nil
-	}
-	return answer{}, problem(resp.StatusCode, a)
-}
-
-// problem turns an answer that is not a success into an error.
-func problem(status int, a answer) error {
-	var p wire.Problem
-	if a.kind == "application/json" && json.Unmarshal(a.body, &p) == nil {
-		switch p.Code {
-		case wire.ProblemRegistryDown:
-			return ErrRegistryDown
-		case wire.ProblemNotRegistered, wire.ProblemNotCertifiable, wire.ProblemLoginUnknown,
-			wire.ProblemNoSuchRequest, wire.ProblemTooMany, wire.ProblemMalformed:
-			if status < 500 {
-				return &ProblemError{Code: p.Code}
-			}
-		}
-	}
-	return fmt.Errorf("%w: hub answers with status %d", ErrOffline, status)
-}
-
-// cause takes the address off an error of http.Client: paths hold nonces, which do not belong into a log.
-func cause(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
-	}
-	return err
 }

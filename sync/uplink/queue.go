@@ -1,0 +1,136 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"sportello.example/sync/desired"
+	"sportello.example/sync/envelope"
+	"sportello.example/sync/wire"
+)
+
+// pingLimit is how long a ping may take: on a slow line three round trips, on one that swallows packets for ever.
+const pingLimit = 5 * time.Second
+
+// Ping asks whether the line is up, and says nothing of the box.
+func (c *Client) Ping(ctx context.Context) (wire.Ping, error) { return c.ping(ctx, url.Values{}) }
+
+func (c *Client) ping(ctx context.Context, q url.Values) (p wire.Ping, err error) {
+	q.Set("time", strconv.FormatInt(c.o.Now().Unix(), 10))
+	err = c.json(ctx, "ping", min(pingLimit, c.o.Timeout), http.MethodGet, wire.PathPing+"?"+q.Encode(), nil, &p)
+	return fromHub(p, err)
+}
+
+// Report tells the hub how the box is, and so asks whether the line is up. A hub of the first release is told what it
+// can understand. Without Options.Report, or when that fails, Report is Ping: a queue that cannot be read is no reason
+// not to ask.
+func (c *Client) Report(ctx context.Context) (p wire.Ping, err error) {
+	if c.o.Report == nil {
+		return c.Ping(ctx)
+	}
+	report, err := c.o.Report(ctx)
+	if err != nil {
+		return c.Ping(ctx)
+	}
+	err = c.json(ctx, "report", min(pingLimit, c.o.Timeout), http.MethodPost, wire.PathReport, report, &p)
+	if unknown(err) {
+		return c.ping(ctx, url.Values{"pending": {strconv.Itoa(report.Queued())}})
+	}
+	return fromHub(p, err)
+}
+
+// fromHub checks that an answer is a hub's.
+func fromHub(p wire.Ping, err error) (wire.Ping, error) {
+	if err != nil {
+		return wire.Ping{}, err
+	}
+	if p.Version < 1 {
+		return wire.Ping{}, fmt.Errorf("ping: %w: answer is not from a hub", ErrOffline)
+	}
+	return p, nil
+}
+
+// unknown reports whether the hub does not know the address that was asked for.
+func unknown(err error) bool {
+	var s *StatusError
+	return errors.As(err, &s) && (s.Status == http.StatusNotFound || s.Status == http.StatusMethodNotAllowed)
+}
+
+// Deliver hands over a batch and returns the hub's reply, in which nothing counts but what is signed. The error is
+// envelope.ErrMalformed when the hub, or a proxy before it, will not take a batch like this one, and ErrOldHub. When
+// the hub wants to be left alone, the error has a RetryAfter.
+func (c *Client) Deliver(ctx context.Context, b envelope.Batch) (wire.Reply, error) {
+	plain, err := b.Append(nil)
+	if err != nil {
+		return wire.Reply{}, fmt.Errorf("deliver: %w", err)
+	}
+	body, err := wire.Zip(plain)
+	if err != nil {
+		return wire.Reply{}, fmt.Errorf("deliver: %w", err)
+	}
+	a, err := c.do(ctx, call{
+		timeout: c.o.Timeout, method: http.MethodPost, path: wire.PathEvents2, body: body,
+		header: http.Header{"Content-Type": {wire.TypeBatch}, "Content-Encoding": {wire.Encoding}},
+	})
+	var r wire.Reply
+	if err == nil {
+		err = a.decode(&r)
+	}
+	var p *ProblemError
+	switch {
+	case err == nil:
+	case unknown(err):
+		err = fmt.Errorf("%w: %w", ErrOldHub, err)
+	case errors.As(err, &p) && p.Code == wire.ProblemMalformed,
+		a.status == http.StatusBadRequest, a.status == http.StatusRequestEntityTooLarge, a.status == http.StatusUnsupportedMediaType:
+		err = fmt.Errorf("%w: %w", envelope.ErrMalformed, err)
+	}
+	if err != nil {
+		return wire.Reply{}, fmt.Errorf("deliver: %w", err)
+	}
+	if len(b.Runs) > 0 && len(r.Acks) == 0 {
+		return wire.Reply{}, fmt.Errorf("deliver: %w: answer is not from a hub", ErrOffline)
+	}
+	return r, nil
+}
+
+// State asks for the desired state of the box when it differs from the one that etag names; "" names none. With a wait
+// the hub answers when there is something new, or when so long has passed (RFC 7240 §4.3): State blocks as long, and
+// for less where the line does not carry long calls. It returns the new etag; when nothing is new it returns
+// notModified and the etag given. The document is not checked.
+func (c *Client) State(ctx context.Context, etag string, wait time.Duration) (s desired.Signed, newTag string, notModified bool, err error) {
+	var a answer
+	err = c.poll(ctx, wait, func(wait time.Duration) error {
+		header := http.Header{}
+		if etag != "" {
+			header.Set("If-None-Match", etag)
+		}
+		if wait > 0 {
+			header.Set("Prefer", "wait="+seconds(wait))
+		}
+		var err error
+		if a, err = c.do(ctx, call{timeout: c.pollLimit(wait), method: http.MethodGet, path: wire.PathState, header: header}); err != nil {
+			return err
+		}
+		if a.status == http.StatusNotModified && etag != "" {
+			return nil
+		}
+		return a.decode(&s)
+	})
+	switch {
+	case unknown(err):
+		return desired.Signed{}, "", false, fmt.Errorf("desired state: %w: %w", ErrOldHub, err)
+	case err != nil:
+		return desired.Signed{}, "", false, fmt.Errorf("desired state: %w", err)
+	case a.status == http.StatusNotModified:
+		return desired.Signed{}, etag, true, nil
+	case len(s.Body) == 0 || len(s.Sig) == 0:
+		return desired.Signed{}, "", false, fmt.Errorf("desired state: %w: answer is not from a hub", ErrOffline)
+	}
+	return s, a.etag, false, nil
+}
