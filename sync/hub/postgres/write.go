@@ -1,0 +1,222 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"sportello.example/sync/hub/ingest"
+)
+
+const (
+	appendEvents = `
+INSERT INTO event (received, numbering, stream, branch, seq, count, reason, hash, encoded, box, boot, mono, wall, quality, happened, certain, kind, schema, session, mode, pages, judged)
+SELECT $1, * FROM unnest($2::bigint[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[], $7::smallint[], $8::bytea[], $9::bytea[],
+  $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::smallint[], $15::bigint[], $16::boolean[], $17::text[], $18::smallint[], $19::text[], $20::text[], $21::integer[], $22::text[])`
+	putBranches = `
+INSERT INTO branch (numbering, stream, number, parent, first, seq, head, safe, dated)
+SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::integer[], $4::integer[], $5::bigint[], $6::bigint[], $7::bytea[], $8::bigint[], $9::bigint[])
+ON CONFLICT (numbering, stream, number) DO UPDATE
+SET parent = excluded.parent, first = excluded.first, seq = excluded.seq, head = excluded.head, safe = greatest(branch.safe, excluded.safe), dated = excluded.dated`
+	putDatings = `
+INSERT INTO dating (numbering, boot, mono, new) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
+ON CONFLICT (numbering, boot, mono) DO UPDATE SET new = excluded.new`
+	// What is dated leaves the index event_undated, so nothing is dated twice.
+	dateEvents = `
+UPDATE event AS e SET happened = d.new - (d.mono - e.mono), certain = true
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS d (numbering, box, boot, mono, new)
+WHERE e.box = d.box AND e.boot = d.boot AND NOT e.certain AND e.encoded IS NOT NULL AND e.numbering = d.numbering`
+	judgeAnew = `
+UPDATE event AS e SET boot = j.boot, mono = j.mono, wall = j.wall, quality = j.quality, happened = j.happened, certain = j.certain,
+  kind = j.kind, schema = j.schema, session = j.session, mode = j.mode, pages = j.pages, judged = j.judged
+FROM unnest($1::bigint[], $2::smallint[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::smallint[], $9::bigint[],
+  $10::boolean[], $11::text[], $12::smallint[], $13::text[], $14::text[], $15::integer[], $16::text[])
+  AS j (numbering, stream, branch, seq, boot, mono, wall, quality, happened, certain, kind, schema, session, mode, pages, judged)
+WHERE e.numbering = j.numbering AND e.stream = j.stream AND e.branch = j.branch AND e.seq = j.seq`
+	raiseAlarms = `
+INSERT INTO alarm (box, kind, key, text, first, at, n)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bigint[])
+ON CONFLICT (box, kind, key) DO UPDATE
+SET text = excluded.text, at = greatest(alarm.at, excluded.at), n = alarm.n + excluded.n, done = NULL`
+)
+
+// Write implements ingest.Tx. All statements go out in one round trip.
+func (t *ingestTx) Write(ctx context.Context, c ingest.Changes) error {
+	b := &pgx.Batch{}
+	t.queueEvents(b, c.Received.UTC(), c.Rows)
+	t.queueJudged(b, c.Judged)
+	t.queueBranches(b, c.Branches)
+	t.queueDatings(b, c.Datings)
+	if len(c.Requests) > 0 {
+		if err := queueRequests(b, c.Received.UTC(), c.Requests); err != nil {
+			return err
+		}
+	}
+	queueAlarms(b, c.Alarms)
+	if b.Len() == 0 {
+		return nil
+	}
+	if err := t.tx.SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("write %d events: %w", len(c.Rows), err)
+	}
+	return nil
+}
+
+func (t *ingestTx) num(id ingest.ChainID) int64 { return t.nums[numbering{id.Box, id.Chain.Epoch}] }
+
+// columns are what can be read of rows, by column.
+type columns struct {
+	num                   []int64
+	stream                []int16
+	branch                []int32
+	seq, boot, mono, wall []int64
+	quality               []int16
+	happened              []int64
+	certain               []bool
+	kind                  []string
+	schema                []int16
+	session, mode         []string
+	pages                 []int32
+	judged                []string
+}
+
+func (t *ingestTx) columns(rows []ingest.Row) (c columns) {
+	n := len(rows)
+	ints, shorts, texts := make([]int64, 6*n), make([]int16, 3*n), make([]string, 4*n)
+	c.num, c.seq, c.boot, c.mono, c.wall, c.happened = ints[:n], ints[n:2*n], ints[2*n:3*n], ints[3*n:4*n], ints[4*n:5*n], ints[5*n:]
+	c.stream, c.quality, c.schema = shorts[:n], shorts[n:2*n], shorts[2*n:]
+	c.kind, c.session, c.mode, c.judged = texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:]
+	c.branch, c.pages, c.certain = make([]int32, n), make([]int32, n), make([]bool, n)
+	for i := range rows {
+		r := &rows[i]
+		c.num[i], c.stream[i], c.branch[i] = t.num(r.ID), int16(r.ID.Chain.Stream), int32(r.Branch) //nolint:gosec // branches are few
+		c.seq[i], c.boot[i], c.mono[i] = int64(r.Seq), int64(r.Boot), r.Mono.Milliseconds()         //nolint:gosec // at most envelope.MaxSeq
+		c.wall[i], c.quality[i] = r.Wall.UnixMilli(), int16(r.Quality)
+		c.happened[i], c.certain[i] = r.Happened.UnixMilli(), r.Certain
+		c.kind[i], c.schema[i], c.session[i], c.mode[i] = clean(string(r.Kind)), int16(r.Schema), clean(r.Session), clean(r.Mode)
+		c.pages[i] = int32(max(math.MinInt32, min(math.MaxInt32, r.Pages))) //nolint:gosec // within limits
+		c.judged[i] = string(r.Judged)
+	}
+	return c
+}
+
+func (t *ingestTx) queueEvents(b *pgx.Batch, received time.Time, rows []ingest.Row) {
+	if len(rows) == 0 {
+		return
+	}
+	c, n := t.columns(rows), len(rows)
+	count, box, reason := make([]int64, n), make([]int64, n), make([]int16, n)
+	hash, encoded := make([][]byte, n), make([][]byte, n)
+	for i := range rows {
+		r := &rows[i]
+		if count[i] = 1; r.Missing != nil {
+			count[i], reason[i] = int64(r.Missing.Count), int16(r.Missing.Reason) //nolint:gosec // at most envelope.MaxSeq
+		}
+		box[i], hash[i], encoded[i] = int64(r.ID.Box), bytesOf(&r.Hash), r.Encoded
+	}
+	b.Queue(appendEvents, received, c.num, c.stream, c.branch, c.seq, count, reason, hash, encoded, box, c.boot, c.mono, c.wall,
+		c.quality, c.happened, c.certain, c.kind, c.schema, c.session, c.mode, c.pages, c.judged)
+}
+
+func (t *ingestTx) queueJudged(b *pgx.Batch, rows []ingest.Row) {
+	if len(rows) == 0 {
+		return
+	}
+	c := t.columns(rows)
+	b.Queue(judgeAnew, c.num, c.stream, c.branch, c.seq, c.boot, c.mono, c.wall,
+		c.quality, c.happened, c.certain, c.kind, c.schema, c.session, c.mode, c.pages, c.judged)
+}
+
+func (t *ingestTx) queueBranches(b *pgx.Batch, branches []ingest.Branch) {
+	type key struct {
+		id     ingest.ChainID
+		number int
+	}
+	last := map[key]int{}
+	for i, r := range branches {
+		last[key{r.ID, r.Number}] = i
+	}
+	var num, first, seq, safe []int64
+	var dated []*int64
+	var stream []int16
+	var number, parent []int32
+	var head [][]byte
+	for i, r := range branches {
+		if last[key{r.ID, r.Number}] != i {
+			continue
+		}
+		if t.replicated { // the commit waits until a replica has it
+			r.Safe = r.Seq
+		}
+		num, stream = append(num, t.num(r.ID)), append(stream, int16(r.ID.Chain.Stream))
+		number, parent = append(number, int32(r.Number)), append(parent, int32(r.Parent))                       //nolint:gosec // branches are few
+		first, seq, safe = append(first, int64(r.From)), append(seq, int64(r.Seq)), append(safe, int64(r.Safe)) //nolint:gosec // at most envelope.MaxSeq
+		head = append(head, bytesOf(&branches[i].Head))
+		var at *int64
+		if !r.Dated.IsZero() {
+			at = new(r.Dated.UnixMilli())
+		}
+		dated = append(dated, at)
+	}
+	if len(num) > 0 {
+		b.Queue(putBranches, num, stream, number, parent, first, seq, head, safe, dated)
+	}
+}
+
+func (t *ingestTx) queueDatings(b *pgx.Batch, datings []ingest.Dating) {
+	type key struct {
+		num, boot, mono int64
+	}
+	last := map[key]int{}
+	of := func(d ingest.Dating) key { return key{t.num(d.ID), int64(d.Boot), d.Mono.Milliseconds()} }
+	for i, d := range datings {
+		last[of(d)] = i
+	}
+	var num, box, boot, mono, at []int64
+	for i, d := range datings {
+		k := of(d)
+		if last[k] != i {
+			continue
+		}
+		num, box, boot, mono, at = append(num, k.num), append(box, int64(d.ID.Box)), append(boot, k.boot), append(mono, k.mono), append(at, d.New.UnixMilli())
+	}
+	if len(num) > 0 {
+		b.Queue(putDatings, num, boot, mono, at)
+		b.Queue(dateEvents, num, box, boot, mono, at)
+	}
+}
+
+func queueAlarms(b *pgx.Batch, alarms []ingest.Alarm) {
+	type key struct {
+		box       uint32
+		kind, key string
+	}
+	at := map[key]int{}
+	var box, n []int64
+	var kind, keys, text []string
+	var first, when []time.Time
+	for _, a := range alarms {
+		k := key{a.Box, clean(a.Kind), clean(a.Key)}
+		i, ok := at[k]
+		if !ok {
+			i = len(box)
+			at[k] = i
+			box, kind, keys, text = append(box, int64(k.box)), append(kind, k.kind), append(keys, k.key), append(text, "")
+			first, when, n = append(first, a.At.UTC()), append(when, a.At.UTC()), append(n, 0)
+		}
+		n[i]++
+		text[i] = cleanText(a.Text)
+		if a.At.Before(first[i]) {
+			first[i] = a.At.UTC()
+		}
+		if a.At.After(when[i]) {
+			when[i] = a.At.UTC()
+		}
+	}
+	if len(box) > 0 {
+		b.Queue(raiseAlarms, box, kind, keys, text, first, when, n)
+	}
+}
