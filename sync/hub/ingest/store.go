@@ -58,6 +58,9 @@ type Row struct {
 	Judged   Judgement
 }
 
+// hashless reports whether the row came as event.V1 in JSON.
+func (r *Row) hashless() bool { return r.Hash == envelope.Hash{} }
+
 // Judgement says what the hub makes of a stored event. The words are stored.
 type Judgement string
 
@@ -82,7 +85,7 @@ type Dating struct {
 type Alarm struct {
 	Box  uint32
 	At   time.Time
-	Kind string // fork | gap | absent | refused | epoch | not_opened
+	Kind string // one of the constants Alarm…
 	Text string // one line, in English, no personal data
 	Key  string // alarms with the same box, kind and key are one: it is counted, and At is its latest time
 

@@ -1,0 +1,58 @@
+package ingest
+
+import (
+	"time"
+
+	"sportello.example/sync/envelope"
+)
+
+// start names one start of a box, as far as its queue remembers.
+type start struct {
+	box   uint32
+	epoch envelope.Epoch
+	boot  uint32
+}
+
+// clocks is what is known of the clocks of boxes.
+type clocks map[start]Dating
+
+func (c clocks) add(d Dating) { c[start{d.ID.Box, d.ID.Chain.Epoch, d.Boot}] = d }
+
+// Happened returns when an event happened that is mono after the start which d dates; never after it was received.
+func (d Dating) Happened(mono time.Duration, received time.Time) time.Time {
+	t := d.New.Add(mono - d.Mono)
+	if t.After(received) {
+		return received.UTC()
+	}
+	return t.UTC()
+}
+
+// date says when an event happened. b is the branch it goes to.
+//
+// The box's clock counts when it agreed with the hub's. Else what the box learned of its clock in the same start counts,
+// if it ever did. Else a clock that may be right, and at last the latest time that is known before, together with how
+// long the box was on: then the order and the distances are right at least.
+func (c clocks) date(r *Row, b *Branch, received time.Time) {
+	good := believable(r.Wall, received)
+	r.Certain = false
+	d, dated := c[start{r.ID.Box, r.ID.Chain.Epoch, r.Boot}]
+	switch {
+	case r.Quality == envelope.Synced && good:
+		r.Happened, r.Certain = r.Wall, true
+	case dated && r.Boot > 0 && r.Judged != Unreadable && r.Missing == nil:
+		r.Happened, r.Certain = d.Happened(r.Mono, received), true
+	case r.Quality == envelope.Free && good:
+		r.Happened = r.Wall
+	default:
+		r.Happened = received
+		if t := b.Dated.Add(r.Mono); r.Boot > 0 && !b.Dated.IsZero() && t.Before(received) {
+			r.Happened = t
+		}
+	}
+}
+
+// believable reports whether an event that was received at one time can have happened at another. A box that believes
+// its clock can still be wrong; it cannot report what has not happened yet, nor what happened before there were boxes.
+func believable(at, received time.Time) bool {
+	return at.Before(received.Add(time.Hour)) && at.Year() >= 2026
+}

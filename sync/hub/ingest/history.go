@@ -1,0 +1,251 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+
+	"sportello.example/sync/envelope"
+	"sportello.example/sync/event"
+)
+
+// history is what the hub has of one chain, within a transaction: what is stored, and what is to be.
+type history struct {
+	id       ChainID
+	tx       lookup
+	branches []Branch // by number; never empty
+	dirty    []bool   // which of them have changed
+	fresh    [][]Row  // by branch: rows to be stored, in order
+}
+
+// lookup is what judging asks of a Tx.
+type lookup interface {
+	HashAt(ctx context.Context, id ChainID, branch int, seq uint64) (envelope.Hash, bool, error)
+	Rows(ctx context.Context, id ChainID, branch int, from, to uint64) ([]Row, error)
+}
+
+// newHistory returns the history that has these branches, in the order of their numbers.
+func newHistory(tx lookup, id ChainID, branches []Branch) *history {
+	if len(branches) == 0 {
+		branches = []Branch{{ID: id, From: 1, Head: envelope.Genesis(id.Chain)}}
+	}
+	return &history{id: id, tx: tx, branches: branches, dirty: make([]bool, len(branches)), fresh: make([][]Row, len(branches))}
+}
+
+// forked reports whether there are two histories.
+func (h *history) forked() bool { return len(h.branches) > 1 }
+
+// add begins a branch and returns its number.
+func (h *history) add(b Branch) int {
+	b.ID, b.Number = h.id, len(h.branches)
+	h.branches = append(h.branches, b)
+	h.dirty = append(h.dirty, true)
+	h.fresh = append(h.fresh, nil)
+	return b.Number
+}
+
+// grow appends rows to a branch, whose numbers follow it.
+func (h *history) grow(number int, items []item) {
+	b := &h.branches[number]
+	for i := range items {
+		r := &items[i].row
+		r.Branch = number
+		h.fresh[number] = append(h.fresh[number], *r)
+		b.Seq, b.Head = r.last(), r.Hash
+	}
+	h.dirty[number] = h.dirty[number] || len(items) > 0
+}
+
+// holder returns the branch that holds a number of a branch: itself or one of its parents; false when none does.
+func (h *history) holder(number int, seq uint64) (int, bool) {
+	for seq < h.branches[number].From {
+		if h.branches[number].Parent == number {
+			return number, false
+		}
+		number = h.branches[number].Parent
+	}
+	return number, true
+}
+
+// hashAt returns the hash after seq on a branch. It returns false when it is not known: no row ends there, or the row
+// has none.
+func (h *history) hashAt(ctx context.Context, number int, seq uint64) (envelope.Hash, bool, error) {
+	if seq == 0 {
+		return envelope.Genesis(h.id.Chain), true, nil
+	}
+	if b := h.branches[number]; seq >= b.Seq {
+		return b.Head, seq == b.Seq && b.Head != (envelope.Hash{}), nil
+	}
+	number, ok := h.holder(number, seq)
+	if !ok {
+		return envelope.Hash{}, false, nil
+	}
+	if f := h.fresh[number]; len(f) > 0 && seq >= f[0].Seq {
+		i, _ := slices.BinarySearchFunc(f, seq, func(r Row, s uint64) int { return cmpSeq(r.last(), s) })
+		known := i < len(f) && f[i].last() == seq && f[i].Hash != (envelope.Hash{})
+		if !known {
+			return envelope.Hash{}, false, nil
+		}
+		return f[i].Hash, true, nil
+	}
+	hash, ok, err := h.tx.HashAt(ctx, h.id, number, seq)
+	return hash, ok && hash != (envelope.Hash{}), err
+}
+
+// rows returns the rows of a branch and its parents that begin from number from to number to, in order.
+func (h *history) rows(ctx context.Context, number int, from, to uint64) ([]Row, error) {
+	var parts [][]Row
+	for from <= to {
+		b, at := h.branches[number], max(from, h.branches[number].From)
+		upTo := to
+		f := h.fresh[number]
+		lo, _ := slices.BinarySearchFunc(f, at, func(r Row, s uint64) int { return cmpSeq(r.Seq, s) })
+		hi, _ := slices.BinarySearchFunc(f, to+1, func(r Row, s uint64) int { return cmpSeq(r.Seq, s) })
+		part := f[lo:max(lo, hi)]
+		if len(f) > 0 {
+			upTo = min(to, f[0].Seq-1)
+		}
+		if at <= upTo {
+			stored, err := h.tx.Rows(ctx, h.id, number, at, upTo)
+			if err != nil {
+				return nil, err
+			}
+			part = append(stored, part...)
+		}
+		parts = append(parts, part)
+		if b.Parent == number || b.From <= from {
+			break
+		}
+		to, number = b.From-1, b.Parent
+	}
+	slices.Reverse(parts)
+	return slices.Concat(parts...), nil
+}
+
+func cmpSeq(a, b uint64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// common returns the number up to which a run says the same as a branch. It returns false when they have nothing in
+// common, not even what comes before the run.
+func (h *history) common(ctx context.Context, number int, r *run) (uint64, bool, error) {
+	if r.first-1 > h.branches[number].Seq {
+		return 0, false, nil
+	}
+	if h.id.Chain.Stream == envelope.All {
+		return h.commonBodies(ctx, number, r)
+	}
+	// Equal hashes mean an equal past, so the last that can be compared settles it.
+	at := r.within(h.branches[number].Seq)
+	for ; at >= 0; at-- {
+		equal, known, err := h.same(ctx, number, r, at)
+		if err != nil {
+			return 0, false, err
+		}
+		if equal { // what is above cannot be compared: it lies within a stretch that is not here
+			return max(min(h.branches[number].Seq, r.last), r.first-1), true, nil
+		}
+		if known {
+			break
+		}
+	}
+	// They part somewhere before at: halve. What is not known counts as different: then events are stored once more as
+	// part of a branch, and never lost.
+	lo, hi := -1, at
+	for lo+1 < hi {
+		mid := (lo + hi) / 2
+		equal, _, err := h.same(ctx, number, r, mid)
+		if err != nil {
+			return 0, false, err
+		}
+		if equal {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	if lo < 0 {
+		return 0, false, nil
+	}
+	return r.end(lo), true, nil
+}
+
+// same compares the hashes of a run and a branch at a position of the run; see run.end.
+func (h *history) same(ctx context.Context, number int, r *run, at int) (equal, known bool, err error) {
+	got, known, err := h.hashAt(ctx, number, r.end(at))
+	return known && got == r.hash(at), known, err
+}
+
+// commonBodies is common for stream All, which boxes of the first release delivered in JSON and without hashes. After
+// such a box has got a newer program, the chain of that stream begins with what was left, so the hash before it says
+// nothing. What counts is what the events say.
+func (h *history) commonBodies(ctx context.Context, number int, r *run) (uint64, bool, error) {
+	b, before := h.branches[number], r.first-1
+	if !r.v1 {
+		equal, _, err := h.same(ctx, number, r, r.within(b.Seq))
+		if err != nil || equal {
+			return max(min(b.Seq, r.last), before), equal, err
+		}
+	}
+	if before == b.Seq {
+		fits := r.v1 || b.Head == (envelope.Hash{}) || r.oldest && r.prev == envelope.Genesis(r.id.Chain)
+		return before, fits, nil
+	}
+	rows, err := h.rows(ctx, number, r.first, b.Seq)
+	if err != nil {
+		return 0, false, err
+	}
+	at := before
+	for i := range r.items {
+		it := &r.items[i].row
+		if it.Seq > b.Seq {
+			break
+		}
+		for len(rows) > 0 && rows[0].Seq < it.Seq {
+			rows = rows[1:]
+		}
+		if it.Missing == nil && len(rows) > 0 && rows[0].Seq == it.Seq && rows[0].Missing == nil && !sameEvent(&rows[0], it) {
+			return at, true, nil
+		}
+		at = it.last()
+	}
+	return max(before, min(at, b.Seq)), true, nil
+}
+
+// sameEvent reports whether two rows of stream All are the same event: one may have come in JSON, the other as an
+// envelope around it.
+func sameEvent(a, b *Row) bool {
+	x, y := bodyV1(a), bodyV1(b)
+	if bytes.Equal(x, y) {
+		return true
+	}
+	var p, q event.V1
+	if json.Unmarshal(x, &p) != nil || json.Unmarshal(y, &q) != nil {
+		return false
+	}
+	x, err := json.Marshal(p)
+	if err != nil {
+		return false
+	}
+	y, err = json.Marshal(q)
+	return err == nil && bytes.Equal(x, y)
+}
+
+// bodyV1 returns the event in JSON that a row holds.
+func bodyV1(r *Row) []byte {
+	if r.hashless() {
+		return r.Encoded
+	}
+	e, err := envelope.Parse(r.Encoded)
+	if err != nil {
+		return nil
+	}
+	return e.Body
+}
