@@ -41,6 +41,11 @@ type Options struct {
 //
 // The handle has one connection, so writers queue up in this process; transactions take the write lock when they
 // begin. Errors: ErrNewer, and those for which Corrupt or Full is true. In every case the file is left as it was.
+//
+// A file that has seen migrations which this program does not know is used as it is when it says that programs as old
+// as this one can: a box that falls back to its older program goes on with what the newer one has queued. A file says so
+// in PRAGMA application_id, the number of migrations that a program must know to use it, 0 for all that the file has
+// seen; the migrations set it.
 func Open(ctx context.Context, path string, migrations fs.FS, o Options) (*sql.DB, error) {
 	if err := create(path); err != nil {
 		return nil, err
@@ -118,7 +123,14 @@ func migrate(ctx context.Context, db *sql.DB, migrations fs.FS) error {
 		return fmt.Errorf("read schema version: %w", err)
 	}
 	if have > len(names) {
-		return fmt.Errorf("schema version %d, this program knows %d: %w", have, len(names), ErrNewer)
+		var need int
+		if err := db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&need); err != nil {
+			return fmt.Errorf("read schema version: %w", err)
+		}
+		if need <= 0 || need > len(names) {
+			return fmt.Errorf("schema version %d, this program knows %d: %w", have, len(names), ErrNewer)
+		}
+		return nil
 	}
 	for i, name := range names {
 		if i < have {

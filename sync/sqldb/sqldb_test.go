@@ -112,6 +112,39 @@ func TestOpen(t *testing.T) {
 			t.Errorf("file changed (%v)", err)
 		}
 	})
+	t.Run("a file of a newer program that says an older one can use it is used as it is", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "x.db")
+		db := open(t, path, schema(first+`PRAGMA application_id = 1;`, `CREATE TABLE two (a INTEGER) STRICT;`), sqldb.Options{})
+		_ = db.Close()
+		db = open(t, path, schema(first), sqldb.Options{})
+		if err := insert(t, db, "by the older program"); err != nil {
+			t.Fatal(err)
+		}
+		var version, tables int
+		err := db.QueryRowContext(t.Context(), `SELECT user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_user_version`).Scan(&version, &tables)
+		if err != nil || version != 2 || tables != 2 {
+			t.Errorf("version %d, %d tables, %v; want them left alone", version, tables, err)
+		}
+		_ = db.Close()
+		db = open(t, path, schema(first+`PRAGMA application_id = 1;`, `CREATE TABLE two (a INTEGER) STRICT;`), sqldb.Options{})
+		if n := count(t, db); n != 1 {
+			t.Errorf("the newer program sees %d rows, want the one of the older", n)
+		}
+	})
+	t.Run("a file that needs more than this program knows is refused and left alone", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "x.db")
+		_ = open(t, path, schema(first, `PRAGMA application_id = 2;`, `CREATE TABLE two (a INTEGER) STRICT;`), sqldb.Options{}).Close()
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = sqldb.Open(t.Context(), path, schema(first), sqldb.Options{}); !errors.Is(err, sqldb.ErrNewer) {
+			t.Errorf("got %v, want ErrNewer", err)
+		}
+		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+			t.Errorf("file changed (%v)", err)
+		}
+	})
 	t.Run("two programs may migrate at once", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "x.db")
 		errs := make(chan error)
