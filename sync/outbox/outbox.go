@@ -251,7 +251,7 @@ func (r *Relay) once(ctx context.Context, w *window) (again bool, err error) {
 		r.turn++
 		return false, fmt.Errorf("deliver %d entries of %d chains: %w", b.entries, len(b.parts), err)
 	}
-	moved, err := r.takeAll(ctx, box, keys, b, reply)
+	moved, err := r.takeAll(ctx, box, keys, &b, reply)
 	if err != nil {
 		w.shrink(b.entries)
 		return false, err
@@ -263,10 +263,23 @@ func (r *Relay) once(ctx context.Context, w *window) (again bool, err error) {
 }
 
 // takeAll takes the statements of a reply to b. It reports whether any chain has come further.
-func (r *Relay) takeAll(ctx context.Context, box uint32, keys []ed25519.PublicKey, b batch, reply wire.Reply) (moved bool, err error) {
+func (r *Relay) takeAll(ctx context.Context, box uint32, keys []ed25519.PublicKey, b *batch, reply wire.Reply) (moved bool, err error) {
 	further := make([]bool, len(b.parts))
 	var foreign error
 	believed := 0
+	// Before the acks: these may let go of what is refused.
+	for _, refusal := range reply.Refused {
+		err := TakeRefusal(ctx, r.queue, box, keys, refusal)
+		if errors.Is(err, ErrAck) {
+			foreign = err
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		believed++
+		r.o.Log.ErrorContext(ctx, "the hub will never take an event: it is among the dead", "chain", refusal.Chain.String(), "seq", refusal.Seq)
+	}
 	for _, ack := range reply.Acks {
 		v, err := take(ctx, r.queue, box, keys, ack)
 		if errors.Is(err, ErrAck) {
@@ -295,21 +308,10 @@ func (r *Relay) takeAll(ctx context.Context, box uint32, keys []ed25519.PublicKe
 			}
 			if v == fits && ack.Seq >= p.run.First {
 				further[i] = true
+				b.more = b.more || ack.Seq < p.run.Last()
 				r.came(p.chain, ack.Seq)
 			}
 		}
-	}
-	for _, refusal := range reply.Refused {
-		err := TakeRefusal(ctx, r.queue, box, keys, refusal)
-		if errors.Is(err, ErrAck) {
-			foreign = err
-			continue
-		}
-		if err != nil {
-			return false, err
-		}
-		believed++
-		r.o.Log.ErrorContext(ctx, "the hub will never take an event: it is among the dead", "chain", refusal.Chain.String(), "seq", refusal.Seq)
 	}
 	if believed == 0 {
 		return false, errors.Join(foreign, errNoWord)

@@ -52,6 +52,7 @@ type call struct {
 	method, path string
 	body         []byte
 	header       http.Header
+	limit        int64 // bytes of the answer, unless it is a document; 0: wire.MaxJSON
 }
 
 var asJSON = http.Header{"Content-Type": {"application/json"}}
@@ -95,7 +96,7 @@ func (c *Client) do(ctx context.Context, q call) (answer, error) {
 		return answer{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	return c.read(resp)
+	return c.read(resp, q.limit)
 }
 
 // send makes a call and returns the answer to be read.
@@ -119,7 +120,7 @@ func (c *Client) send(ctx context.Context, q call) (*http.Response, error) {
 const userAgent = "sportello"
 
 // read reads an answer as a whole, within limits.
-func (c *Client) read(resp *http.Response) (answer, error) {
+func (c *Client) read(resp *http.Response, limit int64) (answer, error) {
 	a := answer{
 		status: resp.StatusCode, digest: resp.Header.Get("Content-Digest"), etag: resp.Header.Get("ETag"),
 	}
@@ -131,7 +132,9 @@ func (c *Client) read(resp *http.Response) (answer, error) {
 		}
 		a.wait = retryAfter(resp.Header.Get("Retry-After"), now)
 	}
-	limit := int64(wire.MaxJSON)
+	if limit == 0 {
+		limit = wire.MaxJSON
+	}
 	var err error
 	if a.kind, _, err = mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil {
 		a.kind = ""

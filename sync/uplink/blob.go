@@ -58,7 +58,7 @@ func (c *Client) blob(ctx context.Context, sha256 string, from int64, w io.Write
 	case resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && resp.Header.Get("Content-Range") == "bytes */"+strconv.FormatInt(from, 10):
 		return nil
 	default:
-		a, err := c.read(resp)
+		a, err := c.read(resp, wire.MaxJSON)
 		if err != nil {
 			return err
 		}

@@ -99,11 +99,11 @@ func (c *Client) Deliver(ctx context.Context, b envelope.Batch) (wire.Reply, err
 	return r, nil
 }
 
-// State asks for the desired state of the box when it differs from the one that etag names; "" names none. With a wait
-// the hub answers when there is something new, or when so long has passed (RFC 7240 §4.3): State blocks as long, and
-// for less where the line does not carry long calls. It returns the new etag; when nothing is new it returns
-// notModified and the etag given. The document is not checked.
-func (c *Client) State(ctx context.Context, etag string, wait time.Duration) (s desired.Signed, newTag string, notModified bool, err error) {
+// State asks for the desired state of the box, and whether it is another one than the one that etag names; "" names none.
+// With a wait the hub answers when there is something new, or when so long has passed (RFC 7240 §4.3): State blocks as
+// long, and for less where the line does not carry long calls. When nothing has changed it returns the etag given, and
+// no document. The document is not checked.
+func (c *Client) State(ctx context.Context, etag string, wait time.Duration) (s desired.Signed, newTag string, changed bool, err error) {
 	var a answer
 	err = c.poll(ctx, wait, func(wait time.Duration) error {
 		header := http.Header{}
@@ -114,11 +114,9 @@ func (c *Client) State(ctx context.Context, etag string, wait time.Duration) (s 
 			header.Set("Prefer", "wait="+seconds(wait))
 		}
 		var err error
-		if a, err = c.do(ctx, call{timeout: c.pollLimit(wait), method: http.MethodGet, path: wire.PathState, header: header}); err != nil {
+		a, err = c.do(ctx, call{timeout: c.pollLimit(wait), method: http.MethodGet, path: wire.PathState, header: header, limit: maxSigned})
+		if err != nil || a.status == http.StatusNotModified && etag != "" {
 			return err
-		}
-		if a.status == http.StatusNotModified && etag != "" {
-			return nil
 		}
 		return a.decode(&s)
 	})
@@ -128,9 +126,14 @@ func (c *Client) State(ctx context.Context, etag string, wait time.Duration) (s 
 	case err != nil:
 		return desired.Signed{}, "", false, fmt.Errorf("desired state: %w", err)
 	case a.status == http.StatusNotModified:
-		return desired.Signed{}, etag, true, nil
-	case len(s.Body) == 0 || len(s.Sig) == 0:
+		return desired.Signed{}, etag, false, nil
+	case len(s.Body) == 0 || len(s.Sig) == 0 || a.etag == "" || len(a.etag) > maxTag:
 		return desired.Signed{}, "", false, fmt.Errorf("desired state: %w: answer is not from a hub", ErrOffline)
 	}
-	return s, a.etag, false, nil
+	return s, a.etag, true, nil
 }
+
+const (
+	maxSigned = desired.MaxDocument/3*4 + 1024 // bytes of a desired.Signed: in base 64 it is a third longer
+	maxTag    = 200                            // bytes of an ETag
+)
