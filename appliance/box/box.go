@@ -12,38 +12,45 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"sportello.example/appliance/clock"
 	"sportello.example/appliance/dnssd"
 	"sportello.example/appliance/printing"
 	"sportello.example/appliance/raster"
-	"sportello.example/appliance/sqlite"
 	"sportello.example/firmware/program"
 	"sportello.example/firmware/release"
 	"sportello.example/kiosk"
 	"sportello.example/kiosk/locale"
 	"sportello.example/kiosk/paper"
 	"sportello.example/kiosk/web"
+	"sportello.example/provisioning/identity"
+	"sportello.example/sync/desired"
+	"sportello.example/sync/envelope"
 	"sportello.example/sync/event"
 	"sportello.example/sync/health"
 	"sportello.example/sync/outbox"
+	"sportello.example/sync/stick"
 )
 
 // The one place that says who plays which part.
 var (
-	_ kiosk.Journal    = (*sqlite.Store)(nil)
+	_ kiosk.Journal    = (*queue)(nil)
 	_ kiosk.Hub        = (*municipality)(nil)
 	_ kiosk.Logins     = (*municipality)(nil)
-	_ kiosk.Sealer     = (*municipality)(nil)
 	_ kiosk.Printer    = (*printing.Spooler)(nil)
 	_ kiosk.Viewer     = (*viewer)(nil)
 	_ kiosk.Papers     = paper.Sheets{}
-	_ outbox.Queue     = (*sqlite.Store)(nil)
+	_ outbox.Queue     = (*queue)(nil)
 	_ outbox.Hub       = (*municipality)(nil)
-	_ printing.Journal = (*sqlite.Store)(nil)
+	_ stick.Queue      = (*queue)(nil)
+	_ stick.Signer     = (*identity.Identity)(nil)
+	_ desired.Source   = (*source)(nil)
+	_ printing.Journal = (*queue)(nil)
 )
 
 // Box is one branch's appliance.
@@ -52,15 +59,18 @@ type Box struct {
 	log *slog.Logger
 	now func() time.Time
 
-	board *health.Board
-	clock *clock
-	store *sqlite.Store
-	hub   *municipality
-	relay *outbox.Relay
-	desk  *kiosk.Desk
-	spool *printing.Spooler
-	draw  *raster.Rasteriser
-	texts *locale.Catalogue
+	board   *health.Board
+	clock   *clock.Clock
+	queue   *queue
+	hub     *municipality
+	relay   *outbox.Relay
+	desk    *kiosk.Desk
+	spool   *printing.Spooler
+	draw    *raster.Rasteriser
+	texts   *locale.Catalogue
+	control atomic.Pointer[string] // what the box's own commands must show
+	crowded atomic.Bool            // somebody was at a kiosk when it was last looked
+	noRoom  atomic.Bool            // something could not be stored for want of room
 }
 
 // Run runs a box until ctx ends; then it ends every session (a job at the printer is finished or cancelled there, and
@@ -87,7 +97,7 @@ func Run(ctx context.Context, cfg Config, now func() time.Time, log *slog.Logger
 		return err
 	}
 	defer func() {
-		if err := b.store.Close(); err != nil {
+		if err := b.queue.Close(); err != nil {
 			log.Error("database not closed", "err", err)
 		}
 	}()
@@ -99,28 +109,30 @@ func assemble(ctx context.Context, cfg Config, now func() time.Time, log *slog.L
 	b.board = health.New(now)
 	b.board.Set(health.Disk, health.Up, "")
 	b.board.Set(health.Hub, health.Down, "")
-	b.clock = &clock{now: now, board: b.board}
-	store, setAside, err := sqlite.Open(ctx, sqlite.Config{
-		Path: filepath.Join(cfg.Data, "box.db"), Now: now, ClockOK: b.clock.ok, MaxPages: cfg.MaxPages,
-	})
+	b.clock = newClock(cfg, now, b.board)
+	q, err := openQueue(ctx, cfg, now, b.clock, log)
 	if err != nil {
 		return nil, err
 	}
-	b.store = store
-	if setAside != "" {
-		log.Error("the database was corrupt: it was set aside and a new one begun; events that the hub did not have are in it",
-			"set_aside", setAside)
-	}
-	b.hub = &municipality{now: b.clock.hubTime}
-	b.relay = outbox.New(store, b.hub, outbox.Options{Log: log})
+	b.queue = q
+	b.hub = &municipality{now: b.clock.HubTime}
+	b.relay = outbox.New(q, b.hub, outbox.Options{Log: log, Box: q.box, Keys: q.keys})
 	b.draw = &raster.Rasteriser{CacheDir: filepath.Join(cfg.Data, "cache", "pdf")}
 	if err := os.MkdirAll(b.draw.CacheDir, 0o700); err != nil {
-		return nil, errors.Join(fmt.Errorf("cache: %w", err), store.Close())
+		return nil, errors.Join(fmt.Errorf("cache: %w", err), q.Close())
 	}
 	if err := b.wire(); err != nil {
-		return nil, errors.Join(err, store.Close())
+		return nil, errors.Join(err, q.Close())
 	}
 	return b, nil
+}
+
+// newClock returns the clock of a box that starts now.
+func newClock(cfg Config, now func() time.Time, board *health.Board) *clock.Clock {
+	c := clock.New(clock.Config{Now: now, Machine: time.Now, Floor: release.Current().Time, Board: board})
+	c.Passed(readTime(cfg.Data))
+	c.Look()
+	return c
 }
 
 func (b *Box) wire() error {
@@ -130,7 +142,7 @@ func (b *Box) wire() error {
 		approved = append(approved, printing.Approved{UUID: p.UUID, URI: p.URI, Pins: p.Pins})
 	}
 	spool, err := printing.New(printing.Config{
-		Approved: approved, Journal: b.store, Log: b.log, Now: b.now, Idle: time.Duration(cfg.Intervals.Probe),
+		Approved: approved, Journal: b.queue, Log: b.log, Now: b.now, Idle: time.Duration(cfg.Intervals.Probe),
 	})
 	if err != nil {
 		return &program.UsageError{Err: err, Hint: "correct the [[printer]] entries of the configuration file"}
@@ -145,9 +157,9 @@ func (b *Box) wire() error {
 		return err
 	}
 	b.desk = kiosk.NewDesk(kiosk.Config{
-		Place: b.place, Catalogue: catalogue, Journal: b.store, Hub: b.hub, Logins: b.hub, Printer: spool,
-		Viewer: &viewer{b.draw}, Papers: paper.Sheets{}, Sealer: b.hub,
-		LineUp: b.lineUp, Disk: b.disk, Kick: b.relay.Kick, Drain: b.drain, Now: b.now, Log: b.log,
+		Place: b.place, Catalogue: catalogue, Journal: b.queue, Hub: b.hub, Logins: b.hub, Printer: spool,
+		Viewer: &viewer{b.draw}, Papers: paper.Sheets{},
+		LineUp: b.lineUp, Disk: b.disk, Kick: b.kick, Drain: b.drain, Now: b.now, Log: b.log,
 		Idle: time.Duration(cfg.Intervals.Idle), Languages: b.texts.Has,
 	})
 	return nil
@@ -170,7 +182,7 @@ func (b *Box) drain(ctx context.Context) {
 	defer cancel()
 	start := b.now()
 	for ctx.Err() == nil {
-		n, oldest, err := b.store.Queued(ctx)
+		n, oldest, err := b.queue.Queued(ctx)
 		if err != nil || n == 0 || oldest.After(start) {
 			return
 		}
@@ -187,10 +199,32 @@ func (b *Box) lineUp() bool {
 	return s == health.Up || s == health.Slow
 }
 
+// kick says that an event was stored. When it is the first after nobody was at a kiosk, the line is looked at now: what
+// the lights say was seldom asked while nobody looked at them.
+func (b *Box) kick() {
+	b.relay.Kick()
+	if b.desk.Busy() && !b.crowded.Swap(true) {
+		b.hub.look()
+	}
+}
+
+// disk says whether something could not be stored for want of room.
 func (b *Box) disk(full bool) {
-	if full {
+	b.noRoom.Store(full)
+	b.showDisk()
+}
+
+// showDisk sets the light of the disk.
+func (b *Box) showDisk() {
+	state := b.queue.DiskState()
+	switch {
+	case b.noRoom.Load():
 		b.board.Set(health.Disk, health.Down, "full")
-	} else {
+	case state == "full", state == "high":
+		b.board.Set(health.Disk, health.Slow, state)
+	case state == "warn":
+		b.board.Set(health.Disk, health.Up, state)
+	default:
 		b.board.Set(health.Disk, health.Up, "")
 	}
 }
@@ -241,14 +275,17 @@ func (b *Box) run(ctx context.Context) error {
 		port = tcp.Port
 	}
 	b.background(ctx, g, port)
-	if err := b.store.Record(ctx, kiosk.SessionRow{}, event.Event{Kind: event.BoxStarted}); err != nil {
-		b.disk(errors.Is(err, kiosk.ErrDiskFull))
-		b.log.Error("event not stored", "kind", event.BoxStarted, "err", err)
+	if err := b.queue.line(event.BoxStarted, event.Detail{}); err != nil {
+		b.disk(full(err))
 	}
-	if err := writeAddress(b.cfg.Data, ln.Addr().String()); err != nil {
-		b.log.Error("address file not written", "err", err)
+	b.showDisk()
+	token, remove, err := writeControl(b.cfg.Data, ln.Addr().String())
+	if err != nil {
+		b.log.Error("the box's own commands will not find it", "err", err)
+	} else {
+		b.control.Store(&token)
+		defer remove()
 	}
-	defer removeAddress(b.cfg.Data)
 	b.log.Info("serving", "address", "http://"+ln.Addr().String(), "release", release.Current().String(), "data", b.cfg.Data)
 	err = g.Wait()
 	b.log.Info("stopped")
@@ -299,7 +336,7 @@ func (b *Box) announce(ctx context.Context, port int) error {
 	return nil
 }
 
-// keep looks after what nobody else does: the light of the branch's network, and rows that have had their time.
+// keep looks after what nobody else does: the lights that nobody sets, and rows that have had their time.
 func (b *Box) keep(ctx context.Context) error {
 	next := b.now().Add(time.Hour)
 	for {
@@ -308,17 +345,32 @@ func (b *Box) keep(ctx context.Context) error {
 		} else {
 			b.board.Set(health.Network, health.Down, "no_interface")
 		}
+		b.clock.Look()
+		b.showDisk()
+		if !b.desk.Busy() {
+			b.crowded.Store(false)
+		}
 		if now := b.now(); now.After(next) {
 			next = now.Add(time.Hour)
-			if err := b.store.Prune(ctx); err != nil && ctx.Err() == nil {
-				b.log.Error("old rows not deleted", "err", err)
-			}
+			b.hourly(ctx)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(5 * time.Second):
 		}
+	}
+}
+
+func (b *Box) hourly(ctx context.Context) {
+	if err := b.queue.Prune(ctx); err != nil && ctx.Err() == nil {
+		b.log.Error("old rows not deleted", "err", err)
+	}
+	if b.clock.Quality() != envelope.Synced {
+		return
+	}
+	if err := writeTime(b.cfg.Data, b.clock.HubTime()); err != nil {
+		b.log.Error("time not kept", "err", err)
 	}
 }
 
@@ -339,27 +391,15 @@ func networkUp(names []string) bool {
 	return false
 }
 
-// pending is how many events wait for the hub.
-func (b *Box) pending(ctx context.Context) (int, error) {
-	n, _, err := b.store.Queued(ctx)
-	return n, err
-}
-
 func (b *Box) onUp(down time.Duration) {
-	b.line(event.LineUp, event.Detail{Milliseconds: down.Milliseconds()})
+	b.disk(full(b.queue.line(event.LineUp, event.Detail{Milliseconds: down.Milliseconds()})))
+	if f := b.queue.follower.Load(); f != nil {
+		f.LineUp()
+	}
 	b.relay.LineUp()
 }
 
-func (b *Box) onDown() { b.line(event.LineDown, event.Detail{}) }
-
-func (b *Box) line(kind event.Kind, detail event.Detail) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	err := b.store.Record(ctx, kiosk.SessionRow{}, event.Event{Kind: kind, Detail: detail})
-	b.disk(errors.Is(err, kiosk.ErrDiskFull))
-	if err != nil {
-		b.log.Error("event not stored", "kind", kind, "err", err)
-		return
-	}
+func (b *Box) onDown() {
+	b.disk(full(b.queue.line(event.LineDown, event.Detail{})))
 	b.relay.Kick()
 }

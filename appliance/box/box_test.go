@@ -12,7 +12,7 @@ import (
 	"sportello.example/appliance/raster"
 	"sportello.example/kiosk"
 	"sportello.example/sync/crossdevice"
-	"sportello.example/sync/health"
+	"sportello.example/sync/envelope"
 	"sportello.example/sync/uplink"
 	"sportello.example/sync/wire"
 )
@@ -48,23 +48,6 @@ func TestExitCodes(t *testing.T) {
 				t.Errorf("no hint: %s", said.String())
 			}
 		})
-	}
-}
-
-func TestClock(t *testing.T) {
-	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
-	board := health.New(func() time.Time { return now })
-	c := &clock{now: func() time.Time { return now }, board: board}
-	if c.ok() {
-		t.Error("believed before anybody has confirmed it")
-	}
-	c.hubSaid(now.Add(time.Minute))
-	if !c.ok() || !c.hubTime().Equal(now) {
-		t.Errorf("a minute off: ok %v, hub's time %s", c.ok(), c.hubTime())
-	}
-	c.hubSaid(now.Add(24 * time.Hour))
-	if c.ok() || !c.hubTime().Equal(now.Add(24*time.Hour)) || board.Status(health.Clock).State != health.Down {
-		t.Errorf("a day off: ok %v, hub's time %s, light %+v", c.ok(), c.hubTime(), board.Status(health.Clock))
 	}
 }
 
@@ -117,7 +100,7 @@ func TestNotEnrolledIsOffline(t *testing.T) {
 	if _, err := m.Begin(1); !errors.Is(err, kiosk.ErrOffline) {
 		t.Errorf("challenge: %v", err)
 	}
-	if _, err := m.Seal([]byte("x")); err == nil {
-		t.Error("sealed without a key")
+	if _, err := m.Deliver(t.Context(), envelope.Batch{}); !errors.Is(err, kiosk.ErrOffline) {
+		t.Errorf("delivery: %v", err)
 	}
 }

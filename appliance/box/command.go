@@ -1,12 +1,14 @@
 package box
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"sportello.example/appliance/clock"
 	"sportello.example/appliance/raster"
 	"sportello.example/firmware/program"
 	"sportello.example/firmware/release"
@@ -15,16 +17,17 @@ import (
 // Main runs the box's commands with args and returns the exit code: 0 done, 1 failed, 2 wrong usage. It stops cleanly
 // on SIGINT and SIGTERM.
 func Main(args []string, o Options) int {
-	o.fill()
+	err := o.fill()
+	if err != nil {
+		return program.Report(o.Stderr, o.Name, err)
+	}
 	return program.Main(o.Name, args, o.Stderr, Command(o))
 }
 
-func (o *Options) fill() {
+// fill sets what is not set. It fails when the environment asks for a clock that this program does not have.
+func (o *Options) fill() error {
 	if o.Name == "" {
 		o.Name = "appliance"
-	}
-	if o.Now == nil {
-		o.Now = time.Now
 	}
 	if o.Stdin == nil {
 		o.Stdin = os.Stdin
@@ -35,6 +38,18 @@ func (o *Options) fill() {
 	if o.Stderr == nil {
 		o.Stderr = os.Stderr
 	}
+	if o.Now != nil {
+		return nil
+	}
+	var err error
+	o.Now, err = clock.FromEnvironment(os.Getenv(clock.Variable), time.Now)
+	switch {
+	case errors.Is(err, clock.ErrRefused):
+		return &program.UsageError{Err: err, Hint: "unset it; a program for tests is built with “go build -tags clockhook”"}
+	case err != nil:
+		return &program.UsageError{Err: err, Hint: "correct the file that " + clock.Variable + " names, or unset it"}
+	}
+	return nil
 }
 
 const about = `The box of a branch: it serves the kiosk's pages, finds the printer, and reports to the
@@ -53,7 +68,8 @@ The configuration is one TOML file; flags win over it. Every field may be left o
   time_zone = "Europe/Rome"        # of the clocks people see
   hosts = ["sportello.local"]      # names the kiosk's browser calls the box by
   log = "text"                     # or "json"
-  max_pages = 262144               # largest database, in pages of 4 KiB
+  max_pages = 262144               # largest database, in pages of 4 KiB: keep it below the disk's size
+  keep_days = 30                   # how long events are kept that the hub has, if no backup of it has them
 
   [[printer]]                      # a printer documents may go to
   uuid = "1a2b…"                   # as "appliance diagnose" shows it
@@ -65,13 +81,16 @@ The configuration is one TOML file; flags win over it. Every field may be left o
   announce = true                  # announce the box by mDNS
 
   [intervals]
-  ping = "5s"                      # how often the hub is asked
+  ping = "5s"                      # how often the hub is asked while somebody is at a kiosk
+  quiet = "1m"                     # … and while nobody is
   probe = "2.5s"                   # how often the printer is asked
   idle = "2m30s"                   # when an abandoned session ends`
 
 // Command returns the box's commands. Errors are printed by Main.
 func Command(o Options) *cobra.Command {
-	o.fill()
+	if err := o.fill(); err != nil { // Main has said so before
+		return &cobra.Command{Use: o.Name, RunE: func(*cobra.Command, []string) error { return err }, SilenceErrors: true, SilenceUsage: true}
+	}
 	var (
 		file  string
 		flags Config
@@ -120,6 +139,9 @@ func Command(o Options) *cobra.Command {
 	root.AddCommand(
 		&cobra.Command{Use: "serve", Short: "Serve the kiosk's pages (what happens without a command)", Args: program.NoArgs, RunE: serve},
 		diagnoseCommand(o, load),
+		syncCommand(o, load),
+		exportCommand(o, load),
+		importCommand(o, load),
 		&cobra.Command{
 			Use: "version", Short: "Say which release this is", Args: program.NoArgs,
 			RunE: func(*cobra.Command, []string) error {

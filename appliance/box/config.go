@@ -3,9 +3,6 @@ package box
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 	_ "time/tzdata" // a box may have no time zones of its own
 
@@ -30,6 +27,7 @@ type Config struct {
 	Log       string    `toml:"log"`       // text or json; "": text
 	Intervals Intervals `toml:"intervals"`
 	MaxPages  int       `toml:"max_pages"` // largest database, in pages of 4 KiB; 0: 262144 (1 GiB)
+	KeepDays  int       `toml:"keep_days"` // how long what the hub has acknowledged is kept at most; 0: 30
 }
 
 // Printer is a printer that the branch's documents may go to.
@@ -47,7 +45,8 @@ type Discovery struct {
 
 // Intervals are how often things are looked at. Zero values mean the defaults.
 type Intervals struct {
-	Ping  Duration `toml:"ping"`  // the hub; 5s
+	Ping  Duration `toml:"ping"`  // the hub, while somebody is at a kiosk; 5s
+	Quiet Duration `toml:"quiet"` // the hub, while nobody is; 1m0s
 	Probe Duration `toml:"probe"` // the printer; 2.5s
 	Idle  Duration `toml:"idle"`  // a session without a touch ends; 2m30s
 }
@@ -77,6 +76,9 @@ func LoadConfig(path string) (Config, error) {
 	return c, nil
 }
 
+// minPages is the smallest queue worth the name, in pages of 4 KiB: a megabyte.
+const minPages = 256
+
 func (c *Config) defaults() error {
 	if c.Listen == "" {
 		c.Listen = "127.0.0.1:8080"
@@ -100,8 +102,23 @@ func (c *Config) defaults() error {
 	if c.Intervals.Ping == 0 {
 		c.Intervals.Ping = Duration(5 * time.Second)
 	}
+	if c.Intervals.Quiet == 0 {
+		c.Intervals.Quiet = max(Duration(time.Minute), c.Intervals.Ping)
+	}
 	if c.MaxPages == 0 {
 		c.MaxPages = 262144
+	}
+	if c.MaxPages < minPages {
+		return &program.UsageError{
+			Err:  fmt.Errorf("max_pages = %d: the queue needs at least %d", c.MaxPages, minPages),
+			Hint: "a page has 4 KiB; leave max_pages out for 1 GiB",
+		}
+	}
+	if c.KeepDays == 0 {
+		c.KeepDays = 30
+	}
+	if c.KeepDays < 1 || c.KeepDays > 3650 {
+		return &program.UsageError{Err: fmt.Errorf("keep_days = %d: what the hub has is kept for 1 to 3650 days", c.KeepDays)}
 	}
 	switch c.Log {
 	case "", "text", "json":
@@ -115,19 +132,4 @@ func (c *Config) defaults() error {
 		}
 	}
 	return nil
-}
-
-// writeAddress keeps the bound address in a file, so that whoever asked for port 0 can find the box.
-func writeAddress(dir, addr string) error {
-	path := filepath.Join(dir, "address")
-	if err := os.WriteFile(path+".new", []byte(addr+"\n"), 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return os.Rename(path+".new", path)
-}
-
-func removeAddress(dir string) {
-	if err := os.Remove(filepath.Join(dir, "address")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return // the next start writes it anew
-	}
 }

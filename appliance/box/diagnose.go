@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -72,19 +71,14 @@ func (d *diagnosis) wrong(hint, format string, args ...any) {
 }
 
 func (d *diagnosis) box(ctx context.Context) {
-	addr, err := os.ReadFile(filepath.Join(d.cfg.Data, "address"))
+	r, err := find(d.cfg.Data)
 	if err != nil {
 		d.wrong("start it with “appliance”", "the box is not running on %s", d.cfg.Data)
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+strings.TrimSpace(string(addr))+"/status", nil)
-	if err != nil {
-		d.wrong("restart the box", "the box's address file is damaged: %v", err)
-		return
-	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := r.call(ctx, http.MethodGet, "/status", nil)
 	if err != nil {
 		d.wrong("look at its log, then restart it", "the box does not answer: %v", err)
 		return
@@ -95,12 +89,21 @@ func (d *diagnosis) box(ctx context.Context) {
 		d.wrong("look at its log, then restart it", "the box answers something that is no status: %v", err)
 		return
 	}
-	d.good("the box serves %s at http://%s (release %s)", orNone(st.Branch, "a branch without a name"), strings.TrimSpace(string(addr)), st.Release)
-	if st.Queue > 0 {
+	d.good("the box serves %s at http://%s (release %s)", orNone(st.Branch, "a branch without a name"), r.addr, st.Release)
+	if st.Queue > 0 && st.Oldest != nil {
 		d.note("%d events wait for the hub, the oldest since %s", st.Queue, st.Oldest.Local().Format("2 Jan 15:04"))
+	}
+	if n := st.Sync.Gaps; n > 0 {
+		d.note("%d times events were found missing (“appliance sync status” says more)", n)
+	}
+	if st.Sync.Disk.State == "warn" {
+		d.note("the queue fills its room: %s of %s", size(st.Sync.Disk.Used), size(st.Sync.Disk.Limit))
 	}
 	if s := st.Lights[health.Disk]; s.State == health.Down {
 		d.wrong("make room on the disk of "+d.cfg.Data, "the disk is full since %s", s.Since.Local().Format("2 Jan 15:04"))
+	}
+	for _, t := range st.Sync.Trouble {
+		d.wrong(t.Hint, "%s", t.What)
 	}
 	if s := st.Lights[health.Clock]; s.State == health.Down {
 		d.wrong("set the clock (NTP, or “date -s”)", "the clock differs from the hub's by more than two minutes")

@@ -40,22 +40,30 @@ func (b *Box) join(ctx context.Context) error {
 			return err
 		}
 	}
-	up, err := uplink.New(b.cfg.Hub, id, uplink.Options{Now: b.now, Pending: b.pending})
+	up, err := uplink.New(b.cfg.Hub, id, uplink.Options{Now: b.now, Report: b.queue.report})
 	if err != nil {
 		return &program.UsageError{Err: err, Hint: "correct hub in the configuration file"}
 	}
 	if err := b.member(id, up); err != nil {
 		return b.alone(ctx, err)
 	}
+	if err := b.queue.follow(id, b.held); err != nil {
+		return b.alone(ctx, err)
+	}
+	if err := b.believe(id); err != nil {
+		return b.alone(ctx, err)
+	}
+	b.queue.source.use(b.hub)
 	monitor := &uplink.Monitor{
-		Client: up, Board: b.board, Every: time.Duration(b.cfg.Intervals.Ping), Now: b.now, Log: b.log,
-		OnPing: func(p uplink.Pong) { b.clock.hubSaid(p.Time) },
+		Client: up, Board: b.board, Every: b.pace, Now: b.now, Log: b.log,
+		OnPing: func(p uplink.Pong) { b.queue.hubSaid(ctx, p.Time, p.Took) },
 		OnUp:   b.onUp,
 		OnDown: b.onDown,
 	}
 	b.hub.failed.Store(new(monitor.Failed))
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return b.relay.Run(ctx) })
+	g.Go(func() error { return b.queue.follower.Load().Run(ctx) })
 	g.Go(func() error { return monitor.Run(ctx) })
 	g.Go(func() error { return client.KeepRenewed(ctx, id, time.Hour) })
 	g.Go(func() error {
@@ -102,12 +110,32 @@ func (b *Box) member(id *identity.Identity, up *uplink.Client) error {
 		}
 	} else {
 		logins = crossdevice.NewBox(crossdevice.BoxConfig{
-			Number: e.Box, Epoch: e.LoginEpoch, Keys: keys, Now: b.now, ClockOK: b.clock.ok,
+			Number: e.Box, Epoch: e.LoginEpoch, Keys: keys, Now: b.now, ClockOK: b.clock.OK,
 		})
 	}
 	b.hub.in.Store(&membership{id: id, enrolment: e, client: up, logins: logins})
-	return nil
+	return b.queue.believe(id, e)
 }
+
+// believe takes up whom the box believes now.
+func (b *Box) believe(id *identity.Identity) error {
+	e, err := id.Enrolment()
+	if err != nil {
+		return fmt.Errorf("identity: %w", err)
+	}
+	return b.queue.believe(id, e)
+}
+
+// pace is how long to wait until the line is looked at again: short while somebody is at a kiosk.
+func (b *Box) pace() time.Duration {
+	if b.desk.Busy() {
+		return time.Duration(b.cfg.Intervals.Ping)
+	}
+	return time.Duration(b.cfg.Intervals.Quiet)
+}
+
+// held says whether a request for the desired state may wait at the hub.
+func (b *Box) held() bool { return b.lineUp() }
 
 // enrol asks the hub to let the box in until it does, ctx ends, or only a person can help.
 func (b *Box) enrol(ctx context.Context, client *enroll.Client, id *identity.Identity) error {

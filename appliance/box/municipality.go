@@ -5,13 +5,15 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 
 	"sportello.example/kiosk"
 	"sportello.example/provisioning/identity"
 	"sportello.example/sync/crossdevice"
-	"sportello.example/sync/seal"
+	"sportello.example/sync/desired"
+	"sportello.example/sync/envelope"
 	"sportello.example/sync/uplink"
 	"sportello.example/sync/wire"
 )
@@ -43,10 +45,17 @@ func (m *municipality) client() (*uplink.Client, error) {
 
 // said says an uplink error in the kiosk's words; when the hub was not there it has the line looked at now.
 func (m *municipality) said(err error) error {
-	if failed := m.failed.Load(); failed != nil && errors.Is(err, uplink.ErrOffline) {
-		(*failed)()
+	if errors.Is(err, uplink.ErrOffline) {
+		m.look()
 	}
 	return hubError(err)
+}
+
+// look has the line looked at now.
+func (m *municipality) look() {
+	if failed := m.failed.Load(); failed != nil {
+		(*failed)()
+	}
 }
 
 // hubError says an uplink error in the kiosk's words.
@@ -123,21 +132,40 @@ func (m *municipality) Collect(ctx context.Context, code string) (wire.Request, 
 }
 
 // Deliver hands events to the hub (outbox.Hub).
-func (m *municipality) Deliver(ctx context.Context, b wire.Batch) (wire.Ack, error) {
+func (m *municipality) Deliver(ctx context.Context, b envelope.Batch) (wire.Reply, error) {
 	c, err := m.client()
 	if err != nil {
-		return wire.Ack{}, err
+		return wire.Reply{}, err
 	}
-	return c.Deliver(ctx, b)
+	r, err := c.Deliver(ctx, b)
+	if errors.Is(err, uplink.ErrOffline) {
+		m.look()
+	}
+	return r, err
 }
 
-// Seal closes a request to the hub's key (kiosk.Sealer).
-func (m *municipality) Seal(plain []byte) ([]byte, error) {
-	in := m.in.Load()
-	if in == nil {
-		return nil, errors.New("not enrolled yet: no key to seal a request to")
+// State and Blob make a desired.Source of the box's client.
+
+// State asks for the desired state.
+func (m *municipality) State(ctx context.Context, etag string, wait time.Duration) (s desired.Signed, tag string, changed bool, err error) {
+	c, err := m.client()
+	if err != nil {
+		return desired.Signed{}, "", false, err
 	}
-	return seal.Seal(in.enrolment.HubSealKey, seal.InfoRequest, plain)
+	s, tag, same, err := c.State(ctx, etag, wait)
+	if errors.Is(err, uplink.ErrOffline) && ctx.Err() == nil {
+		m.look() // the long poll is the first to notice
+	}
+	return s, tag, !same, err
+}
+
+// Blob fetches a file of the desired state.
+func (m *municipality) Blob(ctx context.Context, sha256 string, from int64, w io.Writer) error {
+	c, err := m.client()
+	if err != nil {
+		return err
+	}
+	return c.Blob(ctx, sha256, from, w)
 }
 
 // Begin makes a challenge (kiosk.Logins).

@@ -2,18 +2,20 @@ package box
 
 import (
 	"encoding/json"
-	"net"
 	"net/http"
 	"time"
 
+	"sportello.example/appliance/sqlite"
 	"sportello.example/firmware/release"
 	"sportello.example/kiosk"
 	"sportello.example/sync/health"
+	"sportello.example/sync/wire"
 )
 
 // Status is what GET /status says to whoever sits at the box itself: nothing of any person.
 type Status struct {
 	Release  string                         `json:"release"`
+	Box      uint32                         `json:"box"` // number at the hub, 0: not enrolled
 	Branch   string                         `json:"branch"`
 	Kiosks   int                            `json:"kiosks"`
 	Enrolled bool                           `json:"enrolled"`
@@ -23,6 +25,41 @@ type Status struct {
 	Epoch    string                         `json:"epoch"`
 	Lights   map[health.Light]health.Status `json:"lights"`
 	Printer  PrinterStatus                  `json:"printer"`
+	Sync     SyncStatus                     `json:"sync"`
+}
+
+// SyncStatus is how the queue is, and what the box has from the hub.
+type SyncStatus struct {
+	wire.Report
+
+	Running bool               `json:"running"` // false: read from the disk of a box that does not run
+	Box     uint32             `json:"box"`
+	Branch  string             `json:"branch,omitempty"`
+	Link    LinkStatus         `json:"link"`
+	Desired DesiredStatus      `json:"desired"`
+	Dead    []sqlite.DeadEvent `json:"dead_events,omitempty"`
+	Trouble []Trouble          `json:"trouble"` // what needs a hand
+}
+
+// LinkStatus is how the line to the hub is.
+type LinkStatus struct {
+	State   health.State `json:"state"`
+	Since   *time.Time   `json:"since,omitempty"`
+	Contact *time.Time   `json:"contact,omitempty"` // when the hub was last heard of since the box started
+}
+
+// DesiredStatus is what the box has of what the hub wants.
+type DesiredStatus struct {
+	Version uint64     `json:"version"` // 0: nothing yet
+	Since   *time.Time `json:"since,omitempty"`
+	Fresh   bool       `json:"fresh"`             // false: older than the hub meant it to be
+	Missing []string   `json:"missing,omitempty"` // files that are not there
+}
+
+// Trouble is something that needs a hand, and what to do about it.
+type Trouble struct {
+	What string `json:"what"`
+	Hint string `json:"hint"`
 }
 
 // PrinterStatus is the printer's part of a Status.
@@ -33,43 +70,55 @@ type PrinterStatus struct {
 	Since   time.Time          `json:"since"`
 }
 
-// handler adds to the kiosk's pages what the box says of itself.
+// handler adds to the kiosk's pages what the box says of itself, and what its own commands ask of it.
 func (b *Box) handler(pages http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", pages)
-	mux.HandleFunc("GET /status", b.serveStatus)
+	mux.HandleFunc("GET /status", local(b.serveStatus))
+	mux.HandleFunc("POST "+pathExport, b.commands(b.serveExport))
+	mux.HandleFunc("POST "+pathImport, b.commands(b.serveImport))
 	return mux
 }
 
 func (b *Box) serveStatus(w http.ResponseWriter, r *http.Request) {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-		http.Error(w, "only from the box itself", http.StatusForbidden)
-		return
-	}
-	// A page from elsewhere in a browser on this machine must not read it (DNS rebinding).
-	if name, _, err := net.SplitHostPort(r.Host); err != nil || (name != "localhost" && net.ParseIP(name) == nil) {
-		http.Error(w, "ask by address", http.StatusMisdirectedRequest)
-		return
-	}
-	n, oldest, err := b.store.Queued(r.Context())
+	sync, err := b.queue.status(r.Context())
 	if err != nil {
 		b.log.Error("queue not read", "err", err)
 		http.Error(w, "database", http.StatusInternalServerError)
 		return
 	}
-	p := b.spool.Status()
-	epoch, _ := b.store.Epoch(r.Context())
-	st := Status{
-		Release: release.Current().String(), Branch: b.desk.Branch(), Kiosks: b.desk.Kiosks(), Enrolled: b.hub.in.Load() != nil,
-		Busy: b.desk.Busy(), Queue: n, Epoch: epoch, Lights: b.board.Snapshot(),
-		Printer: PrinterStatus{State: p.State, Trouble: p.Trouble, Name: p.Name, Since: p.Since},
+	if l := b.board.Status(health.Hub); l.State != "" {
+		sync.Link.State = l.State
+		sync.Link.Since = instant(l.Since)
 	}
-	if n > 0 {
-		st.Oldest = &oldest
+	sync.Branch = b.desk.Branch()
+	p := b.spool.Status()
+	st := Status{
+		Release: release.Current().String(), Box: sync.Box, Branch: sync.Branch, Kiosks: b.desk.Kiosks(), Enrolled: b.hub.in.Load() != nil,
+		Busy: b.desk.Busy(), Queue: sync.Queued(), Epoch: string(sync.Epoch), Lights: b.board.Snapshot(),
+		Printer: PrinterStatus{State: p.State, Trouble: p.Trouble, Name: p.Name, Since: p.Since},
+		Oldest:  sync.oldest(), Sync: sync,
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
 	_ = json.NewEncoder(w).Encode(st) // the reader has gone
+}
+
+// oldest is when the oldest event happened that waits, nil when none does.
+func (s SyncStatus) oldest() *time.Time {
+	var oldest *time.Time
+	for _, st := range s.Streams {
+		if st.Oldest != nil && (oldest == nil || st.Oldest.Before(*oldest)) {
+			oldest = st.Oldest
+		}
+	}
+	return oldest
+}
+
+// instant returns nil for the zero time.
+func instant(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
 }

@@ -99,6 +99,9 @@ func (c *Clock) wall(now time.Time, mono time.Duration) (time.Time, envelope.Qua
 // Quality says how far the wall clock can be believed now.
 func (c *Clock) Quality() envelope.Quality { return c.Stamp(0).Quality }
 
+// Plausible says whether HubTime may be right: the hub has said it, or nothing is known that speaks against it.
+func (c *Clock) Plausible() bool { return c.Quality() != envelope.Unknown }
+
 // HubSaid takes up that the hub's clock showed t, in an answer that took so long. It returns what has changed, and true,
 // when the time was learned for the first time since the start, or is off by more than Step; Boot is for the caller to
 // fill in. It sets the light.

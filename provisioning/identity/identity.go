@@ -220,6 +220,15 @@ func (id *Identity) Expires() (end, renew time.Time, err error) {
 	return st.leaf.NotAfter, st.leaf.NotBefore.Add(life / 3 * 2), nil
 }
 
+// Begins returns when the box's certificate began: that time has surely passed. It fails with ErrNotEnrolled.
+func (id *Identity) Begins() (time.Time, error) {
+	st, err := id.state()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return st.leaf.NotBefore, nil
+}
+
 // CSR returns a certificate request (PKCS #10, DER) for the box's TLS key. It names nobody: the hub knows who asks.
 func (id *Identity) CSR() ([]byte, error) {
 	return x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, id.key)

@@ -148,7 +148,7 @@ func (f *File) State() (desired.Signed, error) {
 			return nil
 		}
 		found = true
-		return unjson(b, desired.MaxDocument, &s)
+		return unjson(b, 2*desired.MaxDocument, &s) // its body is in base 64
 	})
 	if err == nil && !found {
 		err = ErrNoState
