@@ -1,0 +1,217 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	exportSnapshot = `SELECT pg_export_snapshot()`
+	noIdleTimeout  = `SET LOCAL idle_in_transaction_session_timeout = 0`
+	allBranches    = `SELECT numbering, stream, number, seq FROM branch ORDER BY 1, 2, 3`
+	// In the order in which Write takes the rows, and only where there is something to raise.
+	raiseSafe = `
+UPDATE branch AS b SET safe = s.seq
+FROM unnest($1::bigint[], $2::smallint[], $3::integer[], $4::bigint[]) AS s (numbering, stream, number, seq)
+WHERE b.numbering = s.numbering AND b.stream = s.stream AND b.number = s.number AND b.safe < s.seq`
+)
+
+// ErrNoDump means that PostgreSQL's client programs are not installed.
+var ErrNoDump = errors.New("pg_dump and pg_restore are not here: install them (apt install postgresql-client)")
+
+// Backup writes a copy of the database to a new file, in pg_dump's custom format, reads its table of contents back, and
+// then raises to the state of that copy what boxes are told is safe. "pg_restore --clean --if-exists --no-owner -d
+// ADDRESS FILE" restores it; boxes then deliver again what it does not have. It needs pg_dump of the server's release or
+// a later one, and fails with fs.ErrExist when the file is there. It takes as long as it takes: ctx ends it.
+//
+// What is of passing interest, such as logins under way, is not in the copy.
+func (s *Store) Backup(ctx context.Context, file string) error {
+	if err := s.backup(ctx, file); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	return nil
+}
+
+// tips is how far all branches had come.
+type tips struct {
+	num    []int64
+	stream []int16
+	number []int32
+	seq    []int64
+}
+
+func (s *Store) backup(ctx context.Context, file string) error {
+	if _, err := os.Lstat(file); err == nil {
+		return fmt.Errorf("%s: %w", file, fs.ErrExist)
+	}
+	part, err := os.OpenFile(file+".part", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(part.Name()) }()
+	at, err := s.dump(ctx, part)
+	if err == nil {
+		err = part.Sync()
+	}
+	if err = errors.Join(err, part.Close()); err != nil {
+		return err
+	}
+	if err := list(ctx, part.Name()); err != nil {
+		return err
+	}
+	if err := os.Link(part.Name(), file); err != nil { // unlike Rename, fails when the file is there
+		return err
+	}
+	if err := syncDir(filepath.Dir(file)); err != nil {
+		return err
+	}
+	return s.raise(ctx, at)
+}
+
+// dump writes the database as one transaction sees it, and returns how far that transaction sees its branches.
+func (s *Store) dump(ctx context.Context, to *os.File) (at tips, err error) {
+	program, err := program("pg_dump")
+	if err != nil {
+		return tips{}, err
+	}
+	address, env := s.address()
+	o := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err = pgx.BeginTxFunc(ctx, s.pool, o, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, noIdleTimeout); err != nil {
+			return err
+		}
+		var snapshot string
+		if err := tx.QueryRow(ctx, exportSnapshot).Scan(&snapshot); err != nil {
+			return err
+		}
+		if at, err = readTips(ctx, tx); err != nil {
+			return err
+		}
+		cmd := exec.CommandContext(ctx, program, "--format=custom", "--snapshot="+snapshot, "--no-unlogged-table-data", "--dbname="+address)
+		var problem bytes.Buffer
+		cmd.Env, cmd.Stdout, cmd.Stderr = env, to, &problem
+		if err := cmd.Run(); err != nil {
+			return errors.Join(ctx.Err(), fmt.Errorf("pg_dump: %w: %s", err, strings.TrimSpace(problem.String())))
+		}
+		return nil
+	})
+	return at, err
+}
+
+func readTips(ctx context.Context, tx pgx.Tx) (at tips, err error) {
+	rows, err := tx.Query(ctx, allBranches)
+	if err != nil {
+		return tips{}, err
+	}
+	var num, seq int64
+	var stream int16
+	var number int32
+	_, err = pgx.ForEachRow(rows, []any{&num, &stream, &number, &seq}, func() error {
+		at.num, at.stream, at.number, at.seq = append(at.num, num), append(at.stream, stream), append(at.number, number), append(at.seq, seq)
+		return nil
+	})
+	return at, err
+}
+
+// list reads a copy's table of contents.
+func list(ctx context.Context, file string) error {
+	program, err := program("pg_restore")
+	if err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, program, "--list", file).CombinedOutput()
+	if err != nil {
+		return errors.Join(ctx.Err(), fmt.Errorf("the copy cannot be read: pg_restore: %w: %s", err, bytes.TrimSpace(out)))
+	}
+	if !bytes.Contains(out, []byte("TABLE DATA public branch")) && !bytes.Contains(out, []byte(" branch ")) {
+		return errors.New("the copy has no branches in it")
+	}
+	return nil
+}
+
+// raise says that everything up to at is in a backup, some branches at a time: boxes deliver meanwhile.
+func (s *Store) raise(ctx context.Context, at tips) error {
+	const most = 500
+	for i := 0; i < len(at.num); i += most {
+		j := min(i+most, len(at.num))
+		err := again(ctx, func() error {
+			_, err := s.pool.Exec(ctx, raiseSafe, at.num[i:j], at.stream[i:j], at.number[i:j], at.seq[i:j])
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("the copy is good, and boxes have not been told so: %w", err)
+		}
+	}
+	return nil
+}
+
+// address returns where the database is, for PostgreSQL's programs, and their environment: a password among their
+// arguments could be read by everybody on the machine.
+func (s *Store) address() (dsn string, env []string) {
+	env = os.Environ()
+	if p := s.pool.Config().ConnConfig.Password; p != "" {
+		env = append(env, "PGPASSWORD="+p)
+	}
+	dsn = s.dsn
+	if u, err := url.Parse(dsn); err == nil && (u.Scheme == "postgres" || u.Scheme == "postgresql") {
+		if u.User != nil {
+			u.User = url.User(u.User.Username())
+		}
+		q := u.Query()
+		for k := range q {
+			if k == "password" || strings.HasPrefix(k, "pool_") || strings.HasPrefix(k, "default_query_") || k == "statement_cache_capacity" || k == "description_cache_capacity" {
+				q.Del(k) // not libpq's
+			}
+		}
+		u.RawQuery = q.Encode()
+		return u.String(), env
+	}
+	c := s.pool.Config().ConnConfig
+	quote := func(v string) string { return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(v) + "'" }
+	return fmt.Sprintf("host=%s port=%d user=%s dbname=%s", quote(c.Host), c.Port, quote(c.User), quote(c.Database)), env
+}
+
+// program returns the path of one of PostgreSQL's programs: the newest that Debian has installed, or what is in PATH.
+func program(name string) (string, error) {
+	paths, err := filepath.Glob(filepath.Join("/usr/lib/postgresql/*/bin", name))
+	if err != nil {
+		return "", err
+	}
+	if len(paths) > 0 {
+		return slices.MaxFunc(paths, func(a, b string) int { return release(a) - release(b) }), nil
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", ErrNoDump
+	}
+	return path, nil
+}
+
+// release is the number in /usr/lib/postgresql/15/bin/pg_dump.
+func release(path string) int {
+	n, err := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
