@@ -52,10 +52,27 @@ type Box struct {
 	Drift   time.Duration // its clock minus the hub's then; 0 when not known
 	Report  *wire.Report  // what it last said of its queue; nil when it never did
 
-	// What the hub's store counts.
+	// What the hub's store counts, when it lists all boxes.
 	Alarms int // open ones
 	Gaps   int // stretches of events that never come
 	Forks  int // histories beside the first one, of all chains
+}
+
+// Oldest returns when the oldest event in the box's queue happened, by the hub's clock as far as the drift of the box's
+// is known. It returns false when the queue is empty, or the box does not say.
+func (b Box) Oldest() (t time.Time, ok bool) {
+	if b.Report == nil {
+		return time.Time{}, false
+	}
+	for _, s := range b.Report.Streams {
+		if s.Queued > 0 && s.Oldest != nil && (!ok || s.Oldest.Before(t)) {
+			t, ok = *s.Oldest, true
+		}
+	}
+	if t = t.Add(-b.Drift).UTC(); ok && t.After(b.Contact) {
+		t = b.Contact
+	}
+	return t, ok
 }
 
 // Store keeps boxes and tokens.
@@ -194,7 +211,7 @@ func (f *Fleet) heard(b Box) Box {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c, ok := f.contacts[b.Number]; ok {
-		if c.at.Before(b.Contact) { // another hub beside the same database heard of it since
+		if c.at.Truncate(time.Second).Before(b.Contact) { // another hub beside the same database heard of it since
 			return b
 		}
 		b.Contact, b.Pending, b.Drift = c.at, c.pending, c.drift
@@ -215,13 +232,13 @@ func (f *Fleet) Revoke(ctx context.Context, number uint32) error {
 
 // Report is what a box says of itself when it calls.
 type Report struct {
-	Pending int       // events in its queue, or PendingUnknown
-	Time    time.Time // by its clock; zero when it does not say
-	Queue   *wire.Report
+	Pending int          // events in its queue, or PendingUnknown
+	Time    time.Time    // by its clock; zero when it does not say
+	Queue   *wire.Report // nil when it does not say
 }
 
-// Heard notes that a box was in contact. What is on disk is up to a minute old, and the drift of a box's clock is in
-// memory only: boxes call every few seconds.
+// Heard notes that a box was in contact, and what it said of itself. What is on disk is up to a minute old: boxes call
+// every few seconds.
 func (f *Fleet) Heard(ctx context.Context, number uint32, r Report) error {
 	now := f.now().UTC()
 	f.mu.Lock()

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-
-	"sportello.example/sync/event"
 )
 
 const rejudgePage = 500 // rows read and written at once
@@ -41,7 +39,7 @@ func (in *Ingest) rejudge(ctx context.Context, rows []Row) (int, error) {
 	understood := 0
 	for _, old := range rows {
 		it := decode(in.Ring, old.ID, old.Seq, old.Encoded)
-		if old.Schema == event.SchemaV1 && old.hashless() {
+		if old.hashless() {
 			it = decodeV1(in.Ring, old.ID, old.Seq, old.Encoded)
 		}
 		row := it.row

@@ -19,11 +19,13 @@ import (
 	"sportello.example/provisioning/admit"
 	"sportello.example/provisioning/throttle"
 	"sportello.example/sync/hub/anpr"
+	"sportello.example/sync/hub/ingest"
 	"sportello.example/sync/hub/login"
 	"sportello.example/sync/hub/pickup"
 	"sportello.example/sync/hub/spid"
 	"sportello.example/sync/hub/stats"
 	"sportello.example/sync/hub/web"
+	"sportello.example/sync/seal"
 )
 
 // Addresses are where a hub listens.
@@ -86,6 +88,7 @@ func run(ctx context.Context, s settings, r *records, log *slog.Logger, ready fu
 	if err != nil {
 		return &program.HintError{Err: fmt.Errorf("spid: %w", err), Hint: "look at the section [spid] of the configuration"}
 	}
+	in := &ingest.Ingest{Store: r.store, Ring: seal.Ring{k.seal}, Key: k.token, Now: time.Now, Log: log}
 	registry := s.registry()
 	ws, err := web.New(web.Config{
 		Log: log, Now: time.Now, PublicURL: publicURL, Municipality: s.Municipality, Place: s.place,
@@ -94,7 +97,7 @@ func run(ctx context.Context, s settings, r *records, log *slog.Logger, ready fu
 			Wrong: &throttle.Failures{Now: time.Now, Max: 10, Window: 15 * time.Minute},
 		},
 		Fleet:   r.fleet,
-		Ingest:  &stats.Ingest{Store: r.store, Key: k.seal, Now: time.Now, Log: log},
+		Ingest:  in,
 		Reports: &stats.Reports{Counter: r.store, Boxes: r.fleet, Now: time.Now, Place: s.place},
 		Requests: &pickup.Desk{
 			Store: r.store, Now: time.Now,
@@ -109,6 +112,7 @@ func run(ctx context.Context, s settings, r *records, log *slog.Logger, ready fu
 	}
 
 	tasks := []func(context.Context) error{
+		func(ctx context.Context) error { return judgeAgain(ctx, in, log) },
 		desk.Run,
 		sp.Run,
 		func(ctx context.Context) error { return serve(ctx, boxes, r.ca.TLSConfig(), ws.BoxHandler(), log) },
@@ -157,6 +161,21 @@ func keepAsking(ctx context.Context, c *anpr.Client, log *slog.Logger) error {
 	}
 }
 
+// judgeAgain looks again at what an older hub could not understand, and then waits until ctx ends. That it cannot is no
+// reason for boxes to wait.
+func judgeAgain(ctx context.Context, in *ingest.Ingest, log *slog.Logger) error {
+	n, err := in.Rejudge(ctx)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		log.ErrorContext(ctx, "stored events not judged again", "err", err)
+	case n > 0:
+		log.InfoContext(ctx, "stored events are understood now", "events", n)
+	}
+	<-ctx.Done()
+	return nil
+}
+
 // together runs tasks until ctx ends or one of them does, then ends the others, waits for them, and returns the errors.
 func together(ctx context.Context, tasks []func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -179,7 +198,7 @@ func serve(ctx context.Context, ln net.Listener, conf *tls.Config, h http.Handle
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
-		WriteTimeout:      time.Minute, // longer than the longest poll
+		WriteTimeout:      90 * time.Second, // longer than the longest poll, which is a minute
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		// What is said here is about clients: half-open connections, scanners, wrong certificates.

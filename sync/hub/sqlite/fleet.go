@@ -3,11 +3,14 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"sportello.example/provisioning/enroll"
 	"sportello.example/sync/hub/fleet"
+	"sportello.example/sync/wire"
 )
 
 const (
@@ -17,9 +20,14 @@ const (
 	takeToken  = `UPDATE token SET used_by = ? WHERE hash = ?`
 	enrolBox   = `UPDATE box SET key_id = ?, token_key = ?, enrolled = ? WHERE number = ?`
 	revokeBox  = `UPDATE box SET revoked = CASE revoked WHEN '' THEN ? ELSE revoked END WHERE number = ?`
-	contactBox = `UPDATE box SET contact = ?, pending = ? WHERE number = ?`
-	listBoxes  = `SELECT number, branch, kiosks, login_epoch, key_id, token_key, created, enrolled, revoked, contact, pending FROM box ORDER BY number`
-	findBox    = `SELECT number, branch, kiosks, login_epoch, key_id, token_key, created, enrolled, revoked, contact, pending FROM box WHERE number = ?`
+	contactBox = `UPDATE box SET contact = ?1, pending = ?2, report = CASE ?3 WHEN '' THEN report ELSE ?3 END WHERE number = ?4`
+	findBox    = `SELECT number, branch, kiosks, login_epoch, key_id, token_key, created, enrolled, revoked, contact, pending, report, 0, 0, 0 FROM box WHERE number = ?`
+	listBoxes  = `
+SELECT number, branch, kiosks, login_epoch, key_id, token_key, created, enrolled, revoked, contact, pending, report,
+       (SELECT COUNT(*) FROM alarm AS a WHERE a.box = box.number AND a.done = 0),
+       (SELECT COUNT(*) FROM chain AS c JOIN entry AS e ON e.chain = c.id WHERE c.box = box.number AND e.judged <> '' AND e.judged = 'absent'),
+       (SELECT COUNT(*) FROM chain AS c JOIN branch AS b ON b.chain = c.id WHERE c.box = box.number AND b.number > 0)
+FROM box ORDER BY number`
 )
 
 // AddBox implements fleet.Store.
@@ -114,7 +122,9 @@ func (s *Store) Boxes(ctx context.Context) ([]fleet.Box, error) {
 func scanBox(row interface{ Scan(...any) error }) (fleet.Box, error) {
 	var b fleet.Box
 	var created, enrolled, revoked, contact string
-	err := row.Scan(&b.Number, &b.Branch, &b.Kiosks, &b.LoginEpoch, &b.KeyID, &b.TokenKey, &created, &enrolled, &revoked, &contact, &b.Pending)
+	var report []byte
+	err := row.Scan(&b.Number, &b.Branch, &b.Kiosks, &b.LoginEpoch, &b.KeyID, &b.TokenKey, &created, &enrolled, &revoked, &contact, &b.Pending,
+		&report, &b.Alarms, &b.Gaps, &b.Forks)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fleet.Box{}, fleet.ErrUnknown
 	}
@@ -127,6 +137,15 @@ func scanBox(row interface{ Scan(...any) error }) (fleet.Box, error) {
 	}{{&b.Created, created}, {&b.Enrolled, enrolled}, {&b.Revoked, revoked}, {&b.Contact, contact}} {
 		if *f.to, err = parseStamp(f.from); err != nil {
 			return fleet.Box{}, err
+		}
+	}
+	if len(report) > 0 {
+		b.Report = &wire.Report{}
+		if err := json.Unmarshal(report, b.Report); err != nil {
+			return fleet.Box{}, fmt.Errorf("stored report of box %d: %w", b.Number, err)
+		}
+		if !b.Report.Time.IsZero() && !b.Contact.IsZero() {
+			b.Drift = b.Report.Time.Sub(b.Contact) // the two are stored together
 		}
 	}
 	return b, nil
@@ -145,7 +164,14 @@ func (s *Store) RevokeBox(ctx context.Context, number uint32, at time.Time) erro
 }
 
 // SaveContact implements fleet.Store.
-func (s *Store) SaveContact(ctx context.Context, number uint32, at time.Time, pending int) error {
-	_, err := s.write.ExecContext(ctx, contactBox, stamp(at), pending, number)
+func (s *Store) SaveContact(ctx context.Context, number uint32, at time.Time, pending int, r *wire.Report) error {
+	var report []byte
+	if r != nil {
+		var err error
+		if report, err = json.Marshal(r); err != nil {
+			return fmt.Errorf("report of box %d: %w", number, err)
+		}
+	}
+	_, err := s.write.ExecContext(ctx, contactBox, stamp(at), pending, string(report), number)
 	return err
 }

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"time"
 
 	"sportello.example/sync/hub/fleet"
+	"sportello.example/sync/hub/ingest"
 	"sportello.example/sync/hub/pickup"
 	"sportello.example/sync/hub/stats"
 	"sportello.example/sync/sqldb"
@@ -20,34 +22,62 @@ import (
 var migrations embed.FS
 
 // Store is the hub's database. Its methods may be called at the same time; writers wait for each other.
-type Store struct{ write, read *sql.DB }
+type Store struct {
+	write, read *sql.DB
+	path        string
+	held        *os.File // keeps Restore away
+
+	findChain, putBranch, addEntry *sql.Stmt // of write
+}
 
 var (
 	_ fleet.Store   = (*Store)(nil)
 	_ pickup.Store  = (*Store)(nil)
-	_ stats.Store   = (*Store)(nil)
+	_ ingest.Store  = (*Store)(nil)
 	_ stats.Counter = (*Store)(nil)
 )
 
-// Open opens the database file at path, creating it if needed. Another process may have it open too.
+// Open opens the database file at path, creating it if needed. Another process may have it open too. It fails with
+// ErrLocked while the file is being restored from a backup.
 func Open(ctx context.Context, path string) (*Store, error) {
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, err
 	}
-	w, err := sqldb.Open(ctx, path, sub, sqldb.Options{})
-	if err != nil {
+	s := &Store{path: path}
+	if s.held, err = hold(path, false); err != nil {
 		return nil, err
 	}
-	r, err := sqldb.OpenRead(ctx, path)
-	if err != nil {
-		return nil, errors.Join(err, w.Close())
+	if s.write, err = sqldb.Open(ctx, path, sub, sqldb.Options{}); err != nil {
+		return nil, errors.Join(err, s.held.Close())
 	}
-	return &Store{write: w, read: r}, nil
+	if s.read, err = sqldb.OpenRead(ctx, path); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	for _, p := range []struct {
+		to   **sql.Stmt
+		text string
+	}{{&s.findChain, findChain}, {&s.putBranch, putBranch}, {&s.addEntry, addEntry}} {
+		if *p.to, err = s.write.PrepareContext(ctx, p.text); err != nil {
+			return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.Close())
+		}
+	}
+	return s, nil
 }
 
 // Close closes the database.
-func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close()) }
+func (s *Store) Close() error {
+	var errs []error
+	for _, st := range []*sql.Stmt{s.findChain, s.putBranch, s.addEntry} {
+		if st != nil {
+			errs = append(errs, st.Close())
+		}
+	}
+	if s.read != nil {
+		errs = append(errs, s.read.Close())
+	}
+	return errors.Join(append(errs, s.write.Close(), s.held.Close())...)
+}
 
 // within runs do in a transaction that holds the write lock from its beginning.
 func (s *Store) within(ctx context.Context, do func(*sql.Tx) error) error {

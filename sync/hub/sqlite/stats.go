@@ -14,22 +14,22 @@ import (
 )
 
 const (
-	lastSeq     = `SELECT COALESCE(MAX(seq), 0) FROM event WHERE box = ? AND epoch = ?`
-	appendEvent = `INSERT INTO event (box, epoch, seq, received, happened, kind, session, mode, pages, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-
-	// A sheet is counted under the mode of the session it was printed in.
+	// A sheet is counted under the mode of the session it was printed in, wherever that began and whenever that came in.
 	countEvents = `
-SELECT e.box, substr(e.happened, 1, 13) AS hour,
-       COALESCE((SELECT s.mode FROM event AS s WHERE s.kind = 'session.started' AND s.session = e.session LIMIT 1), '') AS how,
+SELECT c.box, e.happened / 3600000 AS hour,
+       COALESCE((SELECT s.mode FROM entry AS s WHERE s.judged = '' AND s.kind = 'session.started' AND s.session = e.session LIMIT 1), '') AS how,
        SUM(e.kind = 'session.started'),
        SUM(CASE e.kind WHEN 'print.done' THEN e.pages ELSE 0 END)
-FROM event AS e
-WHERE e.kind IN ('session.started', 'print.done') AND e.happened >= ?
-GROUP BY e.box, hour, how
-ORDER BY e.box, hour, how`
+FROM entry AS e JOIN chain AS c ON c.id = e.chain
+WHERE e.judged = '' AND e.kind IN ('session.started', 'print.done') AND e.happened >= ?
+GROUP BY c.box, hour, how
+ORDER BY c.box, hour, how`
 
-	// One look into the index for each box, however many events there are.
-	lastEvents = `SELECT number, COALESCE((SELECT MAX(happened) FROM event WHERE box = number), '') FROM box`
+	// The last event of each branch: one look into the table for each, however many events there are.
+	lastEvents = `
+SELECT c.box, c.stream,
+       COALESCE((SELECT e.happened FROM entry AS e WHERE e.chain = b.chain AND e.branch = b.number AND e.missing = 0 ORDER BY e.seq DESC LIMIT 1), 0)
+FROM branch AS b JOIN chain AS c ON c.id = b.chain`
 
 	forgetRequests = `DELETE FROM request WHERE received < ?`
 	putRequest     = `
@@ -42,66 +42,6 @@ WHERE code = ?1 AND received >= ?2 AND (collected = '' OR collected_by = ?3 AND 
 ORDER BY box <> ?3, received LIMIT 1`
 	takeRequest = `UPDATE request SET collected_by = ?, collected = CASE collected WHEN '' THEN ? ELSE collected END WHERE code = ? AND box = ?`
 )
-
-// hourLayout is the first 13 characters of a stored time.
-const hourLayout = "2006-01-02T15"
-
-// Ingest implements stats.Store.
-func (s *Store) Ingest(ctx context.Context, do func(stats.Tx) error) error {
-	return s.within(ctx, func(tx *sql.Tx) error { return do(ingest{tx}) })
-}
-
-// ingest is one transaction.
-type ingest struct{ tx *sql.Tx }
-
-// LastSeq implements stats.Tx.
-func (t ingest) LastSeq(ctx context.Context, box uint32, epoch string) (n uint64, err error) {
-	if err := t.tx.QueryRowContext(ctx, lastSeq, box, epoch).Scan(&n); err != nil {
-		return 0, fmt.Errorf("last event: %w", err)
-	}
-	return n, nil
-}
-
-// AppendEvents implements stats.Tx.
-func (t ingest) AppendEvents(ctx context.Context, box uint32, epoch string, received time.Time, rows []stats.Row) error {
-	stmt, err := t.tx.PrepareContext(ctx, appendEvent)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = stmt.Close() }()
-	at := stamp(received)
-	for _, r := range rows {
-		happened := at
-		if r.ClockOK && believable(r.At, received) {
-			happened = stamp(r.At)
-		}
-		if _, err := stmt.ExecContext(ctx, box, epoch, r.Seq, at, happened, string(r.Kind), r.Session, r.Mode, r.Pages, string(r.Body)); err != nil {
-			return fmt.Errorf("event %d: %w", r.Seq, err)
-		}
-	}
-	return nil
-}
-
-// believable reports whether an event that was received at one time can have happened at another. A box that believes
-// its clock can still be wrong; it cannot report what has not happened yet, nor what happened before there were boxes.
-func believable(at, received time.Time) bool {
-	return at.Before(received.Add(time.Hour)) && at.Year() >= 2026
-}
-
-// PutRequest implements stats.Tx.
-func (t ingest) PutRequest(ctx context.Context, box uint32, received time.Time, r wire.Request) error {
-	if _, err := t.tx.ExecContext(ctx, forgetRequests, stamp(received.Add(-pickup.Keep))); err != nil {
-		return fmt.Errorf("forget old requests: %w", err)
-	}
-	body, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("store request: %w", err)
-	}
-	if _, err := t.tx.ExecContext(ctx, putRequest, r.Code, box, stamp(received), string(body)); err != nil {
-		return fmt.Errorf("store request: %w", err)
-	}
-	return nil
-}
 
 // FindRequest implements pickup.Store.
 func (s *Store) FindRequest(ctx context.Context, code string, box uint32, now time.Time) (r wire.Request, err error) {
@@ -149,7 +89,7 @@ func request(ctx context.Context, db rower, code string, box uint32, now time.Ti
 
 // Counts implements stats.Counter.
 func (s *Store) Counts(ctx context.Context, from time.Time) ([]stats.Count, error) {
-	rows, err := s.read.QueryContext(ctx, countEvents, stamp(from))
+	rows, err := s.read.QueryContext(ctx, countEvents, millis(from))
 	if err != nil {
 		return nil, fmt.Errorf("count events: %w", err)
 	}
@@ -157,13 +97,11 @@ func (s *Store) Counts(ctx context.Context, from time.Time) ([]stats.Count, erro
 	var out []stats.Count
 	for rows.Next() {
 		var c stats.Count
-		var hour string
+		var hour int64
 		if err := rows.Scan(&c.Box, &hour, &c.Mode, &c.Sessions, &c.Papers); err != nil {
 			return nil, fmt.Errorf("count events: %w", err)
 		}
-		if c.Hour, err = time.Parse(hourLayout, hour); err != nil {
-			return nil, fmt.Errorf("count events: %w", err)
-		}
+		c.Hour = time.Unix(hour*3600, 0).UTC()
 		out = append(out, c)
 	}
 	if err := rows.Err(); err != nil {
@@ -179,19 +117,28 @@ func (s *Store) LastEvents(ctx context.Context) (map[uint32]time.Time, error) {
 		return nil, fmt.Errorf("latest events: %w", err)
 	}
 	defer func() { _ = rows.Close() }()
-	out := map[uint32]time.Time{}
+	type stream struct {
+		box    uint32
+		stream uint8
+	}
+	latest := map[stream]int64{}
 	for rows.Next() {
-		var box uint32
-		var at string
-		if err := rows.Scan(&box, &at); err != nil {
+		var k stream
+		var at int64
+		if err := rows.Scan(&k.box, &k.stream, &at); err != nil {
 			return nil, fmt.Errorf("latest events: %w", err)
 		}
-		if out[box], err = parseStamp(at); err != nil {
-			return nil, err
-		}
+		latest[k] = max(latest[k], at)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("latest events: %w", err)
+	}
+	// Streams are delivered at different speeds: the one that lags behind says what is sure.
+	out := map[uint32]time.Time{}
+	for k, at := range latest {
+		if t, ok := out[k.box]; !ok || fromMillis(at).Before(t) {
+			out[k.box] = fromMillis(at)
+		}
 	}
 	return out, nil
 }

@@ -1,3 +1,4 @@
+// Package stats counts the events of all branches. Figures are computed from the stored events, never incremented.
 package stats
 
 import (
@@ -23,7 +24,7 @@ type Count struct {
 type Counter interface {
 	// Counts counts the events from a time on, at the hour they happened by a clock that was right.
 	Counts(ctx context.Context, from time.Time) ([]Count, error)
-	// LastEvents returns when the latest stored event of each box happened.
+	// LastEvents returns when the latest stored event of each box happened: of the stream that lags behind most.
 	LastEvents(ctx context.Context) (map[uint32]time.Time, error)
 }
 
@@ -64,6 +65,13 @@ type Box struct {
 	Revoked  bool      `json:"revoked,omitempty"`
 	Contact  time.Time `json:"contact"` // zero: never
 	Pending  int       `json:"pending"` // events in its queue at that time, -1 when not known
+
+	Oldest time.Time `json:"oldest,omitzero"` // when the oldest of them happened; zero when there is none, or not known
+	Alarms int       `json:"alarms"`          // open ones
+	Dead   int       `json:"dead"`            // events that it can never deliver
+	Gaps   int       `json:"gaps"`            // stretches of events that never come
+	Forks  int       `json:"forks"`           // histories beside the first one
+	Disk   string    `json:"disk,omitempty"`  // ok | warn | high | full; "": not known
 }
 
 // Day is one day of a branch.
@@ -133,10 +141,7 @@ func (r *Reports) Summary(ctx context.Context, days int) (Summary, error) {
 			br = &Branch{Name: b.Branch, Days: []Day{}}
 			branches[b.Branch] = br
 		}
-		br.Boxes = append(br.Boxes, Box{
-			Number: b.Number, Kiosks: b.Kiosks, Enrolled: !b.Enrolled.IsZero(), Revoked: !b.Revoked.IsZero(),
-			Contact: b.Contact, Pending: b.Pending,
-		})
+		br.Boxes = append(br.Boxes, boxOf(b))
 		if !b.Revoked.IsZero() {
 			continue
 		}
@@ -175,11 +180,26 @@ func (r *Reports) Summary(ctx context.Context, days int) (Summary, error) {
 	return s, nil
 }
 
-// dataUpTo returns until when nothing of a box is missing: its last contact if its queue was empty then, else its
-// latest event.
+func boxOf(b fleet.Box) Box {
+	out := Box{
+		Number: b.Number, Kiosks: b.Kiosks, Enrolled: !b.Enrolled.IsZero(), Revoked: !b.Revoked.IsZero(),
+		Contact: b.Contact, Pending: b.Pending, Alarms: b.Alarms, Gaps: b.Gaps, Forks: b.Forks,
+	}
+	out.Oldest, _ = b.Oldest()
+	if b.Report != nil {
+		out.Dead, out.Disk = b.Report.Dead, b.Report.Disk.State
+	}
+	return out
+}
+
+// dataUpTo returns until when nothing of a box is missing: its last contact if its queue was empty then, else the time of
+// the oldest event in it, of whatever stream. Of a box that does not say, it is its latest event.
 func dataUpTo(b fleet.Box, last time.Time) time.Time {
-	if b.Pending == 0 && b.Contact.After(last) {
+	switch oldest, ok := b.Oldest(); {
+	case b.Pending == 0 && b.Contact.After(last):
 		return b.Contact
+	case b.Pending > 0 && ok:
+		return oldest
 	}
 	return last
 }

@@ -15,11 +15,12 @@ import (
 
 	"sportello.example/provisioning/ca"
 	"sportello.example/provisioning/enroll"
+	"sportello.example/sync/envelope"
 	"sportello.example/sync/hub/anpr"
 	"sportello.example/sync/hub/fleet"
+	"sportello.example/sync/hub/ingest"
 	"sportello.example/sync/hub/login"
 	"sportello.example/sync/hub/pickup"
-	"sportello.example/sync/hub/stats"
 	"sportello.example/sync/wire"
 )
 
@@ -52,7 +53,9 @@ func (s *Server) boxRoutes(e *echo.Echo) {
 	e.POST(enroll.PathEnrol, echo.WrapHandler(http.HandlerFunc(s.cfg.Enroll.ServeEnrol)))
 	e.POST(enroll.PathRenew, echo.WrapHandler(http.HandlerFunc(s.cfg.Enroll.ServeRenew)))
 	e.GET(wire.PathPing, s.boxOnly(s.ping))
-	e.POST(wire.PathEvents, s.boxOnly(s.events))
+	e.POST(wire.PathReport, s.boxOnly(s.report))
+	e.POST(wire.PathEvents1, s.boxOnly(s.events1))
+	e.POST(wire.PathEvents2, s.boxOnly(s.events2))
 	e.GET(wire.PathLogins+":nonce", s.boxOnly(s.login))
 	e.GET(wire.PathFamily+":nonce", s.boxOnly(s.family))
 	e.POST(wire.PathCertificates, s.boxOnly(s.certificate))
@@ -80,12 +83,18 @@ func (s *Server) boxOnly(handle func(echo.Context, uint32) error) echo.HandlerFu
 		}
 		for _, p := range problems {
 			if errors.Is(err, p.err) {
+				if p.status == http.StatusServiceUnavailable || p.status == http.StatusTooManyRequests {
+					c.Response().Header().Set("Retry-After", retryAfter)
+				}
 				return c.JSON(p.status, wire.Problem{Code: p.code})
 			}
 		}
 		return err
 	}
 }
+
+// retryAfter is how many seconds a box is asked to wait when the hub has too much to do. What waits is stored in less.
+const retryAfter = "5"
 
 // errMalformed means that a box sent what is no message.
 var errMalformed = errors.New("malformed")
@@ -103,7 +112,11 @@ var problems = []struct {
 	{enroll.ErrRevoked, http.StatusForbidden, "revoked"},
 	{enroll.ErrGraceOver, http.StatusForbidden, "grace_over"},
 	{errMalformed, http.StatusBadRequest, wire.ProblemMalformed},
-	{stats.ErrMalformed, http.StatusBadRequest, wire.ProblemMalformed},
+	{ingest.ErrMalformed, http.StatusBadRequest, wire.ProblemMalformed},
+	{envelope.ErrMalformed, http.StatusBadRequest, wire.ProblemMalformed},
+	{errMediaType, http.StatusUnsupportedMediaType, wire.ProblemMalformed},
+	{errTooLong, http.StatusRequestEntityTooLarge, wire.ProblemMalformed},
+	{ingest.ErrBusy, http.StatusServiceUnavailable, wire.ProblemTooMany},
 	{login.ErrMalformed, http.StatusBadRequest, wire.ProblemMalformed},
 	{login.ErrBusy, http.StatusTooManyRequests, wire.ProblemTooMany},
 	{errLoginUnknown, http.StatusNotFound, wire.ProblemLoginUnknown},
@@ -122,33 +135,17 @@ func (s *Server) ping(c echo.Context, box uint32) error {
 	if t, err := strconv.ParseInt(c.QueryParam("time"), 10, 64); err == nil {
 		r.Time = time.Unix(t, 0)
 	}
+	return s.heard(c, box, r)
+}
+
+// heard notes that a box was in contact and answers.
+func (s *Server) heard(c echo.Context, box uint32, r fleet.Report) error {
 	if err := s.cfg.Fleet.Heard(c.Request().Context(), box, r); err != nil {
 		// The line is up all the same, and a box can do nothing about the hub's disk.
 		s.cfg.Log.ErrorContext(c.Request().Context(), "contact not stored", "err", err)
 	}
 	up, _ := s.cfg.Registry.Status()
 	return c.JSON(http.StatusOK, wire.Ping{Version: wire.Version, Time: s.cfg.Now().UTC(), ANPR: up})
-}
-
-func (s *Server) events(c echo.Context, box uint32) error {
-	body, err := readJSON(c)
-	if err != nil {
-		return err
-	}
-	b, err := stats.DecodeBatch(body)
-	if err != nil {
-		s.cfg.Log.WarnContext(c.Request().Context(), "batch refused", "err", err, "box", box)
-		return err
-	}
-	ack, err := s.cfg.Ingest.Deliver(c.Request().Context(), box, b)
-	if errors.Is(err, stats.ErrGap) {
-		s.cfg.Log.ErrorContext(c.Request().Context(), "events of a box are missing", "err", err, "box", box)
-		return c.JSON(http.StatusConflict, ack)
-	}
-	if err != nil {
-		return err
-	}
-	return c.JSON(http.StatusOK, ack)
 }
 
 func (s *Server) login(c echo.Context, box uint32) error {

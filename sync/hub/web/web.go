@@ -19,6 +19,7 @@ import (
 
 	"sportello.example/provisioning/admit"
 	"sportello.example/sync/hub/fleet"
+	"sportello.example/sync/hub/ingest"
 	"sportello.example/sync/hub/pickup"
 	"sportello.example/sync/hub/stats"
 )
@@ -40,7 +41,7 @@ type Config struct {
 
 	Enroll   *admit.Desk    // lets boxes in
 	Fleet    *fleet.Fleet   // which boxes there are
-	Ingest   *stats.Ingest  // where events go
+	Ingest   *ingest.Ingest // where events go
 	Reports  *stats.Reports // what they add up to
 	Requests *pickup.Desk   // what citizens left while the line was down
 	Logins   Logins         // what phones have done
@@ -55,6 +56,7 @@ type Server struct {
 	boxes        *echo.Echo
 	municipality *template.Template
 	figures      *figures
+	unpacking    chan struct{} // holds a value for each batch that is being unpacked
 }
 
 // New returns a server. It fails when a template or a setting is wrong.
@@ -62,7 +64,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.PublicURL == nil || cfg.PublicURL.Host == "" {
 		return nil, errors.New("web: public URL is not set")
 	}
-	s := &Server{cfg: cfg, figures: newFigures(cfg.Reports, cfg.Now)}
+	s := &Server{cfg: cfg, figures: newFigures(cfg.Reports, cfg.Now), unpacking: make(chan struct{}, maxUnpacking)}
 	var err error
 	if s.municipality, err = template.New("").Funcs(template.FuncMap{"clock": s.clock, "date": date}).
 		ParseFS(files, "templates/municipality.html"); err != nil {
