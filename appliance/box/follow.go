@@ -86,7 +86,7 @@ func (s *source) Blob(ctx context.Context, sha256 string, from int64, w io.Write
 	line, offer, _ := s.now()
 	if offer != nil {
 		err := offer.Blob(sha256, &skipWriter{w: w, skip: from})
-		if !errors.Is(err, stick.ErrNoState) {
+		if !errors.Is(err, stick.ErrNone) {
 			return err
 		}
 	}
@@ -152,7 +152,7 @@ func (q *queue) takeState(ctx context.Context, f *stick.File, out *Imported) err
 	signed, err := f.State()
 	follower, in := q.follower.Load(), q.trust.Load()
 	switch {
-	case errors.Is(err, stick.ErrNoState):
+	case errors.Is(err, stick.ErrNone):
 		return nil
 	case err != nil:
 		return err

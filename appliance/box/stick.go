@@ -300,7 +300,7 @@ func (q *queue) export() (stick.Export, error) {
 	if in == nil {
 		return stick.Export{}, errAlone
 	}
-	return stick.Export{Box: in.box, Queue: q, Signer: in.id, Key: in.sealKey, Now: q.now}, nil
+	return stick.Export{Box: in.box, Queue: q, Signer: in.id, Key: in.sealKey, Report: q.report, Now: q.now}, nil
 }
 
 // errAlone means that there is no hub that could read or write anything for this box.

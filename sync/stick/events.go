@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
 	"time"
@@ -34,6 +35,8 @@ type Export struct {
 	Queue  Queue
 	Signer Signer
 	Key    []byte // X25519 public key of the hub
+	// Report says how the box and its queue are, for the hub's people; nil: nothing is said.
+	Report func(ctx context.Context) (wire.Report, error)
 	Now    func() time.Time
 	Limit  int64 // bytes of the file, about; 0: MaxFile
 }
@@ -77,6 +80,19 @@ func (e Export) Write(ctx context.Context, w io.Writer, h Header) (Summary, erro
 	if err != nil {
 		return out, err
 	}
+	if e.Report != nil {
+		r, err := e.Report(ctx)
+		if err != nil {
+			return out, fmt.Errorf("report: %w", err)
+		}
+		b, err := json.Marshal(r)
+		if err != nil {
+			return out, fmt.Errorf("report: %w", err)
+		}
+		if err := sealPart(f, sealer, partReport, aad(h, reportIndex), b); err != nil {
+			return out, err
+		}
+	}
 	chains, err := e.Queue.Chains(ctx)
 	if err != nil {
 		return out, fmt.Errorf("read queue: %w", err)
@@ -95,11 +111,11 @@ func (e Export) Write(ctx context.Context, w io.Writer, h Header) (Summary, erro
 				out.Rest = true
 				break
 			}
-			b, err := closeBatch(sealer, h, index, envelope.Batch{Box: e.Box, Runs: []envelope.Run{run}})
+			b, err := envelope.Batch{Box: e.Box, Runs: []envelope.Run{run}}.Append(nil)
 			if err != nil {
 				return out, err
 			}
-			if err := f.part(partBatch, b); err != nil {
+			if err := sealPart(f, sealer, partBatch, aad(h, index), b); err != nil {
 				return out, err
 			}
 			out.Events += run.Last() - run.First + 1
@@ -115,18 +131,22 @@ func (e Export) Write(ctx context.Context, w io.Writer, h Header) (Summary, erro
 	return out, err
 }
 
-func closeBatch(s *seal.Sealer, h Header, index uint32, batch envelope.Batch) ([]byte, error) {
-	b, err := batch.Append(nil)
+// sealPart compresses b, closes it to the hub's key and writes it.
+func sealPart(f *writer, s *seal.Sealer, kind byte, aad, b []byte) error {
+	b, err := wire.Zip(b)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if b, err = wire.Zip(b); err != nil {
-		return nil, err
+	if b, err = s.Seal(aad, b); err != nil {
+		return err
 	}
-	return s.Seal(aad(h, index), b)
+	return f.part(kind, b)
 }
 
-// aad binds a sealed batch to its place in its file.
+// reportIndex is the place of the report, which no batch has.
+const reportIndex = 1<<32 - 1
+
+// aad binds a sealed part to its place in its file.
 func aad(h Header, index uint32) []byte {
 	b := append([]byte("sportello/stick/v1|"+h.ID), 0, 0, 0, 0, 0, 0, 0, 0)
 	binary.BigEndian.PutUint32(b[len(b)-8:], h.Box)
@@ -149,6 +169,27 @@ func (f *File) Signer() (*x509.Certificate, error) {
 		return nil, ErrSignature
 	}
 	return cert, nil
+}
+
+// Report returns what the box says of itself in a file of events. It fails with ErrNone when it says nothing, with
+// ErrMalformed, or with seal.ErrOpen.
+func (f *File) Report(ring seal.Ring) (r wire.Report, err error) {
+	found := false
+	err = f.each(func(kind byte, b []byte) error {
+		if kind != partReport {
+			return nil
+		}
+		found = true
+		plain, err := ring.Open(aad(f.Header, reportIndex), b)
+		if err != nil {
+			return err
+		}
+		return unjson(plain, wire.MaxJSON, &r)
+	})
+	if err == nil && !found {
+		err = ErrNone
+	}
+	return r, err
 }
 
 // Batches calls do with the batches of a file of events, in order. It fails with ErrMalformed, with seal.ErrOpen when

@@ -25,9 +25,9 @@ type Answer struct {
 
 	Replies []wire.Reply    // to the batches that came, or what is known now
 	State   *desired.Signed // desired state, nil when there is none
-	// Blob opens a file of the desired state; nil when none goes along. One that fails is left out.
-	Blob  func(sha256 string) (io.ReadCloser, error)
-	Blobs []desired.Blob // those that go along
+	Blobs   []desired.Blob  // files of the desired state that go along
+	// Blob opens one of them.
+	Blob func(sha256 string) (io.ReadCloser, error)
 }
 
 // blobPiece is how much of a blob is in one part, in bytes.
@@ -136,10 +136,10 @@ func (f *File) Replies(do func(wire.Reply) error) error {
 	})
 }
 
-// ErrNoState means that a reply holds no desired state, or not that blob.
-var ErrNoState = errors.New("the file holds none")
+// ErrNone means that a file does not hold what was asked for.
+var ErrNone = errors.New("the file holds none")
 
-// State returns the desired state in a reply, as it was signed. It fails with ErrNoState.
+// State returns the desired state in a reply, as it was signed. It fails with ErrNone.
 func (f *File) State() (desired.Signed, error) {
 	var s desired.Signed
 	found := false
@@ -151,12 +151,12 @@ func (f *File) State() (desired.Signed, error) {
 		return unjson(b, 2*desired.MaxDocument, &s) // its body is in base 64
 	})
 	if err == nil && !found {
-		err = ErrNoState
+		err = ErrNone
 	}
 	return s, err
 }
 
-// Blob writes the blob of this SHA-256 in a reply to w, without checking that it is that one. It fails with ErrNoState.
+// Blob writes the blob of this SHA-256 in a reply to w, without checking that it is that one. It fails with ErrNone.
 func (f *File) Blob(sum string, w io.Writer) error {
 	want, err := hex.DecodeString(sum)
 	if err != nil || len(want) != sha256.Size {
@@ -175,7 +175,7 @@ func (f *File) Blob(sum string, w io.Writer) error {
 		return err
 	})
 	if err == nil && !found {
-		err = ErrNoState
+		err = ErrNone
 	}
 	return err
 }

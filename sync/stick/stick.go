@@ -84,6 +84,7 @@ func newID() string {
 // kinds of parts; 0 ends a file
 const (
 	partEnd     = 0
+	partReport  = 'R' // a wire.Report in JSON, compressed, sealed
 	partBatch   = 'E' // a batch, compressed, sealed
 	partAcks    = 'A' // a wire.Reply in JSON, compressed
 	partDesired = 'D' // a desired.Signed in JSON, compressed

@@ -105,7 +105,9 @@ func export(t *testing.T, n int, limit int64) ([]byte, seal.PrivateKey, stick.Su
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := stick.Export{Box: 7, Queue: newChain(t, n), Signer: newSigner(t), Key: hub.Public(), Now: now, Limit: limit}
+	e := stick.Export{Box: 7, Queue: newChain(t, n), Signer: newSigner(t), Key: hub.Public(), Now: now, Limit: limit, Report: func(context.Context) (wire.Report, error) {
+		return wire.Report{Dead: n}, nil
+	}}
 	h, err := e.Prepare()
 	if err != nil {
 		t.Fatal(err)
@@ -144,6 +146,9 @@ func TestEventsThereAndBack(t *testing.T) {
 		}
 		if got, err := count(f, seal.Ring{hub}); err != nil || got != uint64(n) {
 			t.Errorf("got %d events, %v, want %d", got, err, n)
+		}
+		if r, err := f.Report(seal.Ring{hub}); err != nil || r.Dead != n {
+			t.Errorf("report %+v, %v", r, err)
 		}
 		if bytes.Contains(b, []byte("print.done")) {
 			t.Error("an event can be read in the file")
@@ -264,7 +269,7 @@ func TestReply(t *testing.T) {
 	if err := f.Blob(name, &out); err != nil || !bytes.Equal(out.Bytes(), blob) {
 		t.Errorf("blob of %d bytes, %v", out.Len(), err)
 	}
-	if err := f.Blob(strings.Repeat("00", 32), io.Discard); !errors.Is(err, stick.ErrNoState) {
+	if err := f.Blob(strings.Repeat("00", 32), io.Discard); !errors.Is(err, stick.ErrNone) {
 		t.Errorf("a blob that is not there: %v", err)
 	}
 }
@@ -330,6 +335,7 @@ func FuzzOpen(f *testing.F) {
 		_ = file.Batches(seal.Ring{hub}, func(envelope.Batch) error { return nil })
 		_ = file.Replies(func(wire.Reply) error { return nil })
 		_, _ = file.State()
+		_, _ = file.Report(seal.Ring{hub})
 		_ = file.Blob(strings.Repeat("00", 32), io.Discard)
 	})
 }
