@@ -185,10 +185,10 @@ func validSHA256(s string) bool {
 	return err == nil && len(b) == sha256.Size && s == strings.ToLower(s)
 }
 
-// Core is the SHA-256 of what a document says, whatever its version and dates: two documents with the same core ask the
-// same of a box.
+// Core is the SHA-256 of what a document says, whatever its version, its dates and the box it is for: two documents
+// with the same core ask the same of a box.
 func (d Document) Core() [sha256.Size]byte {
-	d.Version, d.Rollback, d.Issued, d.Expires = 0, 0, time.Time{}, time.Time{}
+	d.Version, d.Box, d.Rollback, d.Issued, d.Expires = 0, 0, 0, time.Time{}, time.Time{}
 	b, err := json.Marshal(d)
 	if err != nil { // a date after the year 9999
 		return sha256.Sum256(fmt.Appendf(nil, "%v", d))

@@ -121,6 +121,9 @@ func (h *HTTP) Blob(ctx context.Context, sha256 string, from int64, w io.Writer)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body := &alive{resp.Body, watchdog}
+	if etag := resp.Header.Get("ETag"); resp.StatusCode < http.StatusMultipleChoices && etag != `"`+sha256+`"` {
+		return fmt.Errorf("fetch file: %w: another file, or a page of somebody else", errAnswer)
+	}
 	switch resp.StatusCode {
 	case http.StatusPartialContent:
 		if !strings.HasPrefix(resp.Header.Get("Content-Range"), "bytes "+strconv.FormatInt(from, 10)+"-") {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -200,14 +201,14 @@ func (f *Follower) turn(ctx context.Context, wait time.Duration) (outcome, error
 // tag is what the hub is asked with: the ETag of the last document, and that of one that was refused, in the syntax of
 // If-None-Match (RFC 9110 §13.1.2).
 func (f *Follower) tag() string {
-	tag := f.refused
-	if r := f.latest(); r != nil {
-		if tag != "" {
-			tag = ", " + tag
-		}
-		tag = r.ETag + tag
+	var tags []string
+	if r := f.latest(); r != nil && r.ETag != "" {
+		tags = append(tags, r.ETag)
 	}
-	return tag
+	if f.refused != "" {
+		tags = append(tags, f.refused)
+	}
+	return strings.Join(tags, ", ")
 }
 
 // fetchAll fetches the files of pending documents, and those that were found damaged, until ctx ends.
