@@ -88,7 +88,7 @@ func (s *sticks) take(ctx context.Context, path string) (t taken, err error) {
 	}
 	s.heard(ctx, f, b.Number)
 	t.Behind, t.Forked = s.judge(f, acks)
-	a, err := s.answer(ctx, b.Number)
+	a, err := s.answer(ctx, b)
 	if err != nil {
 		return t, err
 	}
@@ -163,20 +163,20 @@ func replies(acks []wire.Ack, refused []wire.Refusal) []wire.Reply {
 }
 
 // answer returns what a box is told that says nothing: its desired state, and the files of that.
-func (s *sticks) answer(ctx context.Context, box uint32) (stick.Answer, error) {
-	a := stick.Answer{Box: box, Key: s.key, Now: s.now}
-	state, err := s.content.State(ctx, box, "", 0)
+func (s *sticks) answer(ctx context.Context, b fleet.Box) (stick.Answer, error) {
+	a := stick.Answer{Box: b.Number, Key: s.key, Now: s.now}
+	state, err := s.content.State(ctx, b.Number, b.Branch, "", 0)
 	if err != nil {
 		return a, err
 	}
 	a.State = &state.Signed
 	var d desired.Document
 	if err := json.Unmarshal(state.Signed.Body, &d); err != nil { // signed here a moment ago
-		return a, fmt.Errorf("desired state of box %d: %w", box, err)
+		return a, fmt.Errorf("desired state of box %d: %w", b.Number, err)
 	}
 	a.Blobs = d.Content
 	a.Blob = func(sum string) (io.ReadCloser, error) {
-		f, err := s.content.File(ctx, box, sum)
+		f, err := s.content.File(ctx, b.Number, b.Branch, sum)
 		if err != nil {
 			return nil, err
 		}
@@ -194,7 +194,7 @@ func (s *sticks) export(ctx context.Context, box uint32, path string) (string, e
 	if !b.Revoked.IsZero() || b.Enrolled.IsZero() {
 		return "", fmt.Errorf("box %d: %w", box, errNotIn)
 	}
-	a, err := s.answer(ctx, box)
+	a, err := s.answer(ctx, b)
 	if err != nil {
 		return "", err
 	}
