@@ -30,14 +30,13 @@ func NewSimBox(number uint32) *SimBox {
 	return &SimBox{Number: number, Epoch: envelope.NewEpoch(), chains: map[envelope.Stream]*simChain{}, at: Begin}
 }
 
-// Heads returns the last number of each chain and the hash after it.
-func (s *SimBox) Heads() (seqs map[envelope.Chain]uint64, heads map[envelope.Chain]envelope.Hash) {
-	seqs, heads = map[envelope.Chain]uint64{}, map[envelope.Chain]envelope.Hash{}
+// Seqs returns the last number of each chain.
+func (s *SimBox) Seqs() map[envelope.Chain]uint64 {
+	seqs := make(map[envelope.Chain]uint64, len(s.chains))
 	for st, c := range s.chains {
-		id := envelope.Chain{Epoch: s.Epoch, Stream: st}
-		seqs[id], heads[id] = c.seq, c.head
+		seqs[envelope.Chain{Epoch: s.Epoch, Stream: st}] = c.seq
 	}
-	return seqs, heads
+	return seqs
 }
 
 // Batch returns the next batch, with these events.
