@@ -13,10 +13,23 @@ type start struct {
 	boot  uint32
 }
 
-// clocks is what is known of the clocks of boxes.
-type clocks map[start]Dating
+// clocks is what is known of the clocks of boxes. A clock may be set several times.
+type clocks map[start][]Dating
 
-func (c clocks) add(d Dating) { c[start{d.ID.Box, d.ID.Chain.Epoch, d.Boot}] = d }
+func (c clocks) add(d Dating) {
+	k := start{d.ID.Box, d.ID.Chain.Epoch, d.Boot}
+	c[k] = append(c[k], d)
+}
+
+// of returns what is known of the clock nearest to a moment of a start, false when nothing is.
+func (c clocks) of(id ChainID, boot uint32, mono time.Duration) (best Dating, ok bool) {
+	for _, d := range c[start{id.Box, id.Chain.Epoch, boot}] {
+		if !ok || (d.Mono-mono).Abs() < (best.Mono-mono).Abs() {
+			best, ok = d, true
+		}
+	}
+	return best, ok
+}
 
 // Happened returns when an event happened that is mono after the start which d dates; never after it was received.
 func (d Dating) Happened(mono time.Duration, received time.Time) time.Time {
@@ -35,7 +48,7 @@ func (d Dating) Happened(mono time.Duration, received time.Time) time.Time {
 func (c clocks) date(r *Row, b *Branch, received time.Time) {
 	good := believable(r.Wall, received)
 	r.Certain = false
-	d, dated := c[start{r.ID.Box, r.ID.Chain.Epoch, r.Boot}]
+	d, dated := c.of(r.ID, r.Boot, r.Mono)
 	switch {
 	case r.Quality == envelope.Synced && good:
 		r.Happened, r.Certain = r.Wall, true

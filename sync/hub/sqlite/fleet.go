@@ -21,13 +21,14 @@ const (
 	enrolBox   = `UPDATE box SET key_id = ?, token_key = ?, enrolled = ? WHERE number = ?`
 	revokeBox  = `UPDATE box SET revoked = CASE revoked WHEN '' THEN ? ELSE revoked END WHERE number = ?`
 	contactBox = `UPDATE box SET contact = ?1, pending = ?2, report = CASE ?3 WHEN '' THEN report ELSE ?3 END WHERE number = ?4`
-	findBox    = `SELECT number, branch, kiosks, login_epoch, key_id, token_key, created, enrolled, revoked, contact, pending, report, 0, 0, 0 FROM box WHERE number = ?`
-	listBoxes  = `
+	boxFields  = `
 SELECT number, branch, kiosks, login_epoch, key_id, token_key, created, enrolled, revoked, contact, pending, report,
        (SELECT COUNT(*) FROM alarm AS a WHERE a.box = box.number AND a.done = 0),
-       (SELECT COUNT(*) FROM chain AS c JOIN entry AS e ON e.chain = c.id WHERE c.box = box.number AND e.judged <> '' AND e.judged = 'absent'),
-       (SELECT COUNT(*) FROM chain AS c JOIN branch AS b ON b.chain = c.id WHERE c.box = box.number AND b.number > 0)
-FROM box ORDER BY number`
+       (SELECT COUNT(*) FROM chain AS c CROSS JOIN entry AS e ON e.chain = c.id WHERE c.box = box.number AND e.judged <> '' AND e.judged = 'absent'),
+       (SELECT COUNT(*) FROM chain AS c CROSS JOIN branch AS b ON b.chain = c.id WHERE c.box = box.number AND b.number > 0)
+FROM box`
+	listBoxes = boxFields + ` ORDER BY number`
+	findBox   = boxFields + ` WHERE number = ?`
 )
 
 // AddBox implements fleet.Store.

@@ -34,7 +34,7 @@ WHERE chain = ? AND branch = ? AND seq = ?`
 	listDatings = `SELECT boot, mono, new FROM dating WHERE box = ? AND epoch = ?`
 	putDating   = `
 INSERT INTO dating (box, epoch, boot, mono, new) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (box, epoch, boot) DO UPDATE SET mono = excluded.mono, new = excluded.new`
+ON CONFLICT (box, epoch, boot, mono) DO UPDATE SET new = excluded.new`
 	// As ingest.Dating.Happened.
 	dateEntries = `
 UPDATE entry SET certain = 1, happened = min(?1 + mono - ?2, received)
@@ -64,7 +64,12 @@ type ingesting struct {
 func (t *ingesting) Branches(ctx context.Context) ([]ingest.Branch, error) {
 	find := t.tx.StmtContext(ctx, t.s.findChain)
 	out := make([]ingest.Branch, 0, len(t.ids))
+	seen := make(map[ingest.ChainID]bool, len(t.ids))
 	for _, id := range t.ids {
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
 		rows, err := find.QueryContext(ctx, id.Box, string(id.Chain.Epoch), id.Chain.Stream)
 		if err != nil {
 			return nil, fmt.Errorf("chain %s: %w", id.Chain, err)
@@ -189,11 +194,11 @@ func (t *ingesting) Datings(ctx context.Context) ([]ingest.Dating, error) {
 	seen := map[clock]bool{}
 	var out []ingest.Dating
 	for _, id := range t.ids {
-		if k := (clock{id.Box, id.Chain.Epoch}); seen[k] {
+		k := clock{id.Box, id.Chain.Epoch}
+		if seen[k] {
 			continue
-		} else {
-			seen[k] = true
 		}
+		seen[k] = true
 		rows, err := t.tx.QueryContext(ctx, listDatings, id.Box, string(id.Chain.Epoch))
 		if err != nil {
 			return nil, fmt.Errorf("clocks of box %d: %w", id.Box, err)
@@ -289,9 +294,12 @@ func (t *ingesting) addRows(ctx context.Context, c ingest.Changes) error {
 		if r.Missing != nil {
 			missing, reason, encoded = r.Missing.Count, r.Missing.Reason, []byte{}
 		}
-		chain, ok := t.chains[r.ID]
-		if !ok {
-			return fmt.Errorf("event %d of %s: %w", r.Seq, r.ID.Chain, errNoChain)
+		chain, ok, err := t.chain(ctx, r.ID)
+		if err == nil && !ok {
+			err = errNoChain
+		}
+		if err != nil {
+			return fmt.Errorf("event %d of %s: %w", r.Seq, r.ID.Chain, err)
 		}
 		if _, err := add.ExecContext(ctx, chain, r.Branch, r.Seq, missing, reason, hashBytes(r.Hash), encoded, received,
 			string(r.Kind), r.Schema, r.Session, r.Mode, r.Pages, r.Boot, r.Mono.Milliseconds(), millis(r.Wall), r.Quality,

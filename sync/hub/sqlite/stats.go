@@ -25,11 +25,7 @@ WHERE e.judged = '' AND e.kind IN ('session.started', 'print.done') AND e.happen
 GROUP BY c.box, hour, how
 ORDER BY c.box, hour, how`
 
-	// The last event of each branch: one look into the table for each, however many events there are.
-	lastEvents = `
-SELECT c.box, c.stream,
-       COALESCE((SELECT e.happened FROM entry AS e WHERE e.chain = b.chain AND e.branch = b.number AND e.missing = 0 ORDER BY e.seq DESC LIMIT 1), 0)
-FROM branch AS b JOIN chain AS c ON c.id = b.chain`
+	lastEvents = `SELECT c.box, MAX(b.dated) FROM branch AS b JOIN chain AS c ON c.id = b.chain WHERE b.dated > 0 GROUP BY c.box`
 
 	forgetRequests = `DELETE FROM request WHERE received < ?`
 	putRequest     = `
@@ -117,28 +113,17 @@ func (s *Store) LastEvents(ctx context.Context) (map[uint32]time.Time, error) {
 		return nil, fmt.Errorf("latest events: %w", err)
 	}
 	defer func() { _ = rows.Close() }()
-	type stream struct {
-		box    uint32
-		stream uint8
-	}
-	latest := map[stream]int64{}
+	out := map[uint32]time.Time{}
 	for rows.Next() {
-		var k stream
+		var box uint32
 		var at int64
-		if err := rows.Scan(&k.box, &k.stream, &at); err != nil {
+		if err := rows.Scan(&box, &at); err != nil {
 			return nil, fmt.Errorf("latest events: %w", err)
 		}
-		latest[k] = max(latest[k], at)
+		out[box] = fromMillis(at)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("latest events: %w", err)
-	}
-	// Streams are delivered at different speeds: the one that lags behind says what is sure.
-	out := map[uint32]time.Time{}
-	for k, at := range latest {
-		if t, ok := out[k.box]; !ok || fromMillis(at).Before(t) {
-			out[k.box] = fromMillis(at)
-		}
 	}
 	return out, nil
 }

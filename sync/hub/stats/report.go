@@ -24,7 +24,8 @@ type Count struct {
 type Counter interface {
 	// Counts counts the events from a time on, at the hour they happened by a clock that was right.
 	Counts(ctx context.Context, from time.Time) ([]Count, error)
-	// LastEvents returns when the latest stored event of each box happened: of the stream that lags behind most.
+	// LastEvents returns when the latest stored event of each box happened, of those that came with the time by a clock
+	// that was right.
 	LastEvents(ctx context.Context) (map[uint32]time.Time, error)
 }
 

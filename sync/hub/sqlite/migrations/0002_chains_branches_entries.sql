@@ -5,7 +5,7 @@ ALTER TABLE box ADD COLUMN report TEXT NOT NULL DEFAULT ''; -- JSON: what it las
 -- Numberings of events.
 CREATE TABLE chain (
     id     INTEGER PRIMARY KEY,
-    box    INTEGER NOT NULL REFERENCES box (number),
+    box    INTEGER NOT NULL,                 -- whoever was let in delivers: events are kept whatever happens to the box
     epoch  TEXT    NOT NULL,
     stream INTEGER NOT NULL,
     UNIQUE (box, epoch, stream)
@@ -63,7 +63,7 @@ CREATE TABLE dating (
     boot  INTEGER NOT NULL,
     mono  INTEGER NOT NULL,                  -- milliseconds
     new   INTEGER NOT NULL,
-    PRIMARY KEY (box, epoch, boot)
+    PRIMARY KEY (box, epoch, boot, mono)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE alarm (
@@ -83,7 +83,8 @@ CREATE TABLE alarm (
 INSERT INTO chain (box, epoch, stream) SELECT DISTINCT box, epoch, 0 FROM event ORDER BY box, epoch;
 
 INSERT INTO branch (chain, number, parent, since, seq, head, safe, dated)
-SELECT c.id, 0, 0, 1, MAX(e.seq), x'', 0, 0
+SELECT c.id, 0, 0, 1, MAX(e.seq), x'', 0,
+       MAX(CASE WHEN json_valid(e.body) THEN CASE WHEN e.body ->> '$.clock_ok' THEN unixepoch(e.happened) * 1000 ELSE 0 END ELSE 0 END)
 FROM event AS e JOIN chain AS c ON c.box = e.box AND c.epoch = e.epoch AND c.stream = 0
 GROUP BY c.id;
 
@@ -100,3 +101,18 @@ FROM event AS e JOIN chain AS c ON c.box = e.box AND c.epoch = e.epoch AND c.str
 ORDER BY c.id, e.seq;
 
 DROP TABLE event;
+
+-- A request is kept whatever happens to the box it was left at.
+CREATE TABLE request_of_any_box (
+    code         TEXT    NOT NULL,
+    box          INTEGER NOT NULL,
+    received     TEXT    NOT NULL,
+    body         TEXT    NOT NULL,           -- JSON
+    collected    TEXT    NOT NULL DEFAULT '',
+    collected_by INTEGER NOT NULL DEFAULT 0, -- box
+    PRIMARY KEY (code, box)
+) STRICT, WITHOUT ROWID;
+INSERT INTO request_of_any_box (code, box, received, body, collected, collected_by)
+SELECT code, box, received, body, collected, collected_by FROM request;
+DROP TABLE request;
+ALTER TABLE request_of_any_box RENAME TO request;
