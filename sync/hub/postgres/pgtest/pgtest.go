@@ -334,3 +334,13 @@ func (c *Cluster) stop(sig syscall.Signal) error {
 func (c *Cluster) close() error {
 	return errors.Join(c.stop(syscall.SIGQUIT), os.RemoveAll(c.dir))
 }
+
+// SQL runs statements in a database that New made, and returns what they return.
+func SQL(t testing.TB, dsn, text string) string {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return shared.cluster.SQL(t, strings.TrimPrefix(u.Path, "/"), text)
+}
