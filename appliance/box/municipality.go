@@ -152,11 +152,11 @@ func (m *municipality) State(ctx context.Context, etag string, wait time.Duratio
 	if err != nil {
 		return desired.Signed{}, "", false, err
 	}
-	s, tag, same, err := c.State(ctx, etag, wait)
+	s, tag, changed, err = c.State(ctx, etag, wait)
 	if errors.Is(err, uplink.ErrOffline) && ctx.Err() == nil {
 		m.look() // the long poll is the first to notice
 	}
-	return s, tag, !same, err
+	return s, tag, changed, err
 }
 
 // Blob fetches a file of the desired state.

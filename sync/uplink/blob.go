@@ -32,9 +32,11 @@ func (c *Client) Blob(ctx context.Context, sha256 string, from int64, w io.Write
 }
 
 func (c *Client) blob(ctx context.Context, sha256 string, from int64, w io.Writer) error {
-	ctx, cancel := context.WithTimeout(ctx, blobLimit)
-	defer cancel()
-	stalled := time.AfterFunc(c.o.Timeout, cancel)
+	ctx, end := context.WithTimeout(ctx, blobLimit)
+	defer end()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(c.o.Timeout, func() { cancel(context.DeadlineExceeded) })
 	defer stalled.Stop()
 	tag := `"` + sha256 + `"`
 	header := http.Header{}
@@ -67,7 +69,7 @@ func (c *Client) blob(ctx context.Context, sha256 string, from int64, w io.Write
 		}
 		return err
 	}
-	if got := resp.Header.Get("ETag"); got != "" && got != tag || strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
+	if resp.Header.Get("ETag") != tag {
 		return fmt.Errorf("%w: what comes is another file", ErrOffline)
 	}
 	body := &moving{r: io.LimitReader(resp.Body, desired.MaxBlob+1-from+skip), timer: stalled, pause: c.o.Timeout}

@@ -20,7 +20,7 @@ func TestMonitor(t *testing.T) {
 	board := health.New(now)
 	lines := make(chan string, 100)
 	m := &uplink.Monitor{
-		Client: h.client(t, uplink.Options{}), Board: board, Now: now, Every: time.Hour,
+		Client: h.client(t, uplink.Options{}), Board: board, Now: now, Every: func() time.Duration { return time.Hour },
 		OnUp: func(outage time.Duration) {
 			if outage < time.Minute {
 				lines <- "up too soon"

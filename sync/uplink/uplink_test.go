@@ -21,7 +21,6 @@ import (
 
 	"sportello.example/provisioning/ca"
 	"sportello.example/provisioning/identity"
-	"sportello.example/sync/event"
 	"sportello.example/sync/uplink"
 	"sportello.example/sync/wire"
 )
@@ -63,7 +62,13 @@ func startHub(t *testing.T) *hub {
 // box returns the identity of a box enrolled at h.
 func (h *hub) box(t *testing.T) *identity.Identity {
 	t.Helper()
-	id, err := identity.Create(filepath.Join(t.TempDir(), "id"))
+	return h.enrol(t, filepath.Join(t.TempDir(), "id"))
+}
+
+// enrol makes an identity in dir and enrols it at h.
+func (h *hub) enrol(t *testing.T, dir string) *identity.Identity {
+	t.Helper()
+	id, err := identity.Create(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,10 +108,18 @@ func (h *hub) client(t *testing.T, o uplink.Options) *uplink.Client {
 
 // calls are all methods of a client, for what must be the same in each.
 var calls = map[string]func(context.Context, *uplink.Client) error{
-	"Ping": func(ctx context.Context, c *uplink.Client) error { _, err := c.Ping(ctx); return err },
+	"Ping":   func(ctx context.Context, c *uplink.Client) error { _, err := c.Ping(ctx); return err },
+	"Report": func(ctx context.Context, c *uplink.Client) error { _, err := c.Report(ctx); return err },
 	"Deliver": func(ctx context.Context, c *uplink.Client) error {
-		_, err := c.Deliver(ctx, wire.Batch{Version: 1, Epoch: "e", Events: []event.Event{{Seq: 1}}})
+		_, err := c.Deliver(ctx, oneRun())
 		return err
+	},
+	"State": func(ctx context.Context, c *uplink.Client) error {
+		_, _, _, err := c.State(ctx, "", 0)
+		return err
+	},
+	"Blob": func(ctx context.Context, c *uplink.Client) error {
+		return c.Blob(ctx, strings.Repeat("0", 64), 0, io.Discard)
 	},
 	"Login": func(ctx context.Context, c *uplink.Client) error {
 		_, err := c.Login(ctx, "00112233445566778899", 0)
@@ -303,15 +316,14 @@ func TestCertificate(t *testing.T) {
 
 func TestMessages(t *testing.T) {
 	h := startHub(t)
-	pending := 17
-	c := h.client(t, uplink.Options{Pending: func(context.Context) (int, error) { return pending, nil }})
+	c := h.client(t, uplink.Options{Report: func(context.Context) (wire.Report, error) { return wire.Report{Dead: 3}, nil }})
 	h.answer(func(w http.ResponseWriter, r *http.Request) {
 		if s, err := h.ca.Verify(r.TLS.PeerCertificates[0]); err != nil || s.Box != 7 {
 			t.Errorf("box shows %+v, %v", s, err)
 		}
 		out := map[string]string{
-			wire.PathPing + "?pending=17":                      `{"version":1,"time":"2026-11-22T09:00:00Z","anpr":true,"later":"field"}`,
-			wire.PathEvents + "?":                              `{"epoch":"e","seq":9}`,
+			wire.PathPing + "?":                                `{"version":1,"time":"2026-11-22T09:00:00Z","anpr":true,"later":"field"}`,
+			wire.PathReport + "?":                              `{"version":2,"time":"2026-11-22T09:00:00Z","anpr":true}`,
 			wire.PathLogins + "00112233445566778899?wait=2":    `{"state":"done","token":"AQI="}`,
 			wire.PathFamily + "00112233445566778899?":          `{"members":[{"ref":"r","name":"A","family_name":"B","year_of_birth":1950}]}`,
 			wire.PathCollect + "?":                             `{"code":"234567","certificates":["residenza"]}`,
@@ -329,17 +341,14 @@ func TestMessages(t *testing.T) {
 			t.Errorf("asked for %s", r.URL)
 		}
 		w.Header().Set("Content-Type", "application/json; charset=UTF-8")
-		if r.URL.Path == wire.PathEvents {
-			w.WriteHeader(http.StatusConflict)
-		}
 		_, _ = io.WriteString(w, body)
 	})
 	ctx := t.Context()
 	if p, err := c.Ping(ctx); err != nil || !p.ANPR || p.Time.Year() != 2026 {
 		t.Errorf("Ping: %+v, %v", p, err)
 	}
-	if a, err := c.Deliver(ctx, wire.Batch{}); err != nil || a != (wire.Ack{Epoch: "e", Seq: 9}) {
-		t.Errorf("Deliver into a gap: %+v, %v, want the ack", a, err)
+	if p, err := c.Report(ctx); err != nil || !p.ANPR || p.Version != 2 {
+		t.Errorf("Report: %+v, %v", p, err)
 	}
 	if l, err := c.Login(ctx, "00112233445566778899", 2500*time.Millisecond); err != nil || l.State != wire.LoginDone || len(l.Token) != 2 {
 		t.Errorf("Login: %+v, %v", l, err)
