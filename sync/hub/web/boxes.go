@@ -60,6 +60,7 @@ func (s *Server) boxRoutes(e *echo.Echo) {
 	e.GET(wire.PathFamily+":nonce", s.boxOnly(s.family))
 	e.POST(wire.PathCertificates, s.boxOnly(s.certificate))
 	e.POST(wire.PathCollect, s.boxOnly(s.collect))
+	s.stateRoutes(e)
 }
 
 func noStore(next echo.HandlerFunc) echo.HandlerFunc {
@@ -76,7 +77,9 @@ func (s *Server) boxOnly(handle func(echo.Context, uint32) error) echo.HandlerFu
 	return func(c echo.Context) error {
 		sub, err := s.cfg.Enroll.Peer(c.Request())
 		if err == nil {
-			_, err = s.cfg.Fleet.Admit(c.Request().Context(), sub.Box, sub.KeyID)
+			var b fleet.Box
+			b, err = s.cfg.Fleet.Admit(c.Request().Context(), sub.Box, sub.KeyID)
+			c.Set(branchKey, b.Branch)
 		}
 		if err == nil {
 			err = handle(c, sub.Box)

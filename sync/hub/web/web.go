@@ -18,6 +18,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"sportello.example/provisioning/admit"
+	"sportello.example/sync/hub/content"
 	"sportello.example/sync/hub/fleet"
 	"sportello.example/sync/hub/ingest"
 	"sportello.example/sync/hub/pickup"
@@ -43,6 +44,7 @@ type Config struct {
 	Fleet    *fleet.Fleet   // which boxes there are
 	Ingest   *ingest.Ingest // where events go
 	Reports  *stats.Reports // what they add up to
+	Content  *content.Desk  // what boxes are to have; nil: they are not told
 	Requests *pickup.Desk   // what citizens left while the line was down
 	Logins   Logins         // what phones have done
 	Registry Registry       // certificates and families
