@@ -84,7 +84,11 @@ The configuration is one TOML file; flags win over it. Every field may be left o
   ping = "5s"                      # how often the hub is asked while somebody is at a kiosk
   quiet = "1m"                     # … and while nobody is
   probe = "2.5s"                   # how often the printer is asked
-  idle = "2m30s"                   # when an abandoned session ends`
+  idle = "2m30s"                   # when an abandoned session ends
+
+A program built for tests (go build -tags clockhook) obeys SPORTELLO_CLOCK_FILE: a file
+that says how far to move the clock ("+24h", "-10y3h") or what time it is (RFC 3339).
+Any other refuses to start when it is set.`
 
 // Command returns the box's commands. Errors are printed by Main.
 func Command(o Options) *cobra.Command {

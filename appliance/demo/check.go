@@ -8,8 +8,10 @@ import (
 	"net/http/cookiejar"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
+	"sportello.example/sync/envelope"
 	"sportello.example/sync/hub/spid/spidtest"
 )
 
@@ -61,7 +63,9 @@ func check(ctx context.Context, s *stage) error {
 			step{"the code is typed; “is that you?”; the answers are checked", up.confirm},
 			step{"the certificate arrives and is previewed", up.previewed},
 			step{"printed, byte for byte what the registry issued", up.printed},
-			step{"goodbye", up.leave})
+			step{"goodbye", up.leave},
+			step{"every event is acknowledged in a word that the hub signed", c.acknowledged},
+			step{"an emergency notice is on the kiosk's page at once, and goes again", c.noticed})
 	}
 	if err == nil {
 		err = play("line cut: what still works",
@@ -70,7 +74,8 @@ func check(ctx context.Context, s *stage) error {
 			step{"printed", down.printedSheet},
 			step{"a certificate is asked for, the request is left, its slip previewed", down.leaveRequest},
 			step{"the slip is printed", down.printedSheet},
-			step{"everything waits in the box's queue, nothing has reached the hub", c.queued})
+			step{"everything waits in the box's queue, nothing has reached the hub", c.queued},
+			step{"a USB stick takes it to the hub and brings the answer: nothing waits, the line is still cut", c.carried})
 	}
 	if err == nil {
 		err = play("line restored: the certificate is collected",
@@ -178,6 +183,64 @@ func (c *checker) queued(ctx context.Context) error {
 	}
 	c.figures.queue = st.Box.Queue
 	return nil
+}
+
+// acknowledged fails unless the queue is empty because the hub has said so: the box believes nothing that is not signed.
+func (c *checker) acknowledged(ctx context.Context) error {
+	st, err := c.until(ctx, 30*time.Second, "the queue is acknowledged", func(st state) bool { return st.Box.Queue == 0 })
+	if err != nil {
+		return err
+	}
+	sync := st.Box.Sync
+	for _, s := range sync.Streams {
+		if s.LastAck == nil && s.Stream != envelope.All {
+			return fmt.Errorf("stream %s was never acknowledged", s.Stream)
+		}
+	}
+	if sync.Report.Dead > 0 || sync.Gaps > 0 || len(sync.Trouble) > 0 {
+		return fmt.Errorf("%d dead, %d gaps, trouble %v", sync.Report.Dead, sync.Gaps, sync.Trouble)
+	}
+	return nil
+}
+
+// noticed puts a notice up and looks at a kiosk's first page.
+func (c *checker) noticed(ctx context.Context) error {
+	kiosk := newControl("http://" + c.stage.addr.kiosk)
+	for _, to := range []noticeState{noticeEmergency, noticeNone} {
+		if err := c.turn(ctx, "notice", string(to)); err != nil {
+			return err
+		}
+		start := now()
+		shown := func() bool {
+			b, err := kiosk.get(ctx, "/k/1", nil)
+			return err == nil && strings.Contains(string(b), "Allerta meteo")
+		}
+		for shown() != (to == noticeEmergency) {
+			if now().Sub(start) > 10*time.Second {
+				return fmt.Errorf("notice %s: the kiosk's page does not say so after 10 s", to)
+			}
+			pause(ctx, 50*time.Millisecond)
+		}
+		if to == noticeEmergency {
+			c.figures.notice = now().Sub(start)
+		}
+	}
+	return nil
+}
+
+// carried plays somebody with a stick in the pocket.
+func (c *checker) carried(ctx context.Context) error {
+	if err := c.turn(ctx, "stick", "carry"); err != nil {
+		return err
+	}
+	st, err := c.until(ctx, 5*time.Second, "nothing waits", func(st state) bool {
+		return st.Box.Queue == 0 && st.Municipality.Total.Sessions-c.before.Municipality.Total.Sessions == c.visits
+	})
+	if err == nil && st.Line != lineCut {
+		err = fmt.Errorf("%w: the line is %s", errPart, st.Line)
+	}
+	c.figures.carried = st.Carried
+	return err
 }
 
 func (c *checker) mended(ctx context.Context) error {

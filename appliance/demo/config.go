@@ -78,7 +78,7 @@ func (s *stage) enrol(ctx context.Context) error {
 		"branch": branchName, "kiosks": kiosks,
 		"printer":   []map[string]any{{"uuid": s.printerUUID}}, // its address is what it announces
 		"discovery": map[string]any{"interfaces": s.interfaces()},
-		"intervals": map[string]any{"ping": "1s", "probe": "1s"},
+		"intervals": map[string]any{"ping": "1s", "quiet": "1s", "probe": "1s"},
 	})
 }
 
@@ -90,19 +90,30 @@ type newBox struct {
 
 // addBox runs "hub box add".
 func (s *stage) addBox(ctx context.Context) (newBox, error) {
+	var made newBox
+	err := s.command(ctx, &made, "hub", "box", "add", "--json", "--config", filepath.Join(s.dir, "hub.toml"),
+		"--branch", branchName, "--kiosks", itoa(kiosks))
+	return made, err
+}
+
+// command runs one of the commands that people use at the terminal of hub or box, and reads the JSON that it prints into
+// v; nil: it prints none.
+func (s *stage) command(ctx context.Context, v any, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, s.self, "hub", "box", "add", "--json", "--config", filepath.Join(s.dir, "hub.toml"),
-		"--branch", branchName, "--kiosks", itoa(kiosks))
+	cmd := exec.CommandContext(ctx, s.self, args...)
 	cmd.Env = s.hub.env
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	name := strings.Join(args[:min(len(args), 3)], " ")
 	if err := cmd.Run(); err != nil {
-		return newBox{}, fmt.Errorf("%w: hub box add: %w: %s", errPart, err, clip(strings.TrimSpace(stderr.String()), 300))
+		return fmt.Errorf("%w: %s: %w: %s", errPart, name, err, clip(strings.TrimSpace(stderr.String()), 300))
 	}
-	var made newBox
-	if err := json.Unmarshal(stdout.Bytes(), &made); err != nil {
-		return newBox{}, fmt.Errorf("%w: hub box add: %w", errPart, err)
+	if v == nil {
+		return nil
 	}
-	return made, nil
+	if err := json.Unmarshal(stdout.Bytes(), v); err != nil {
+		return fmt.Errorf("%w: %s: %w", errPart, name, err)
+	}
+	return nil
 }

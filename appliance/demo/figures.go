@@ -21,6 +21,8 @@ type figures struct {
 	first        firstView
 	idle         int // resident memory of the box before anybody came, KiB
 	queue        int // events that waited while the line was cut
+	carried      int // of which so many went on a stick
+	notice       time.Duration
 	toProcessing []time.Duration
 	pages        map[string][]time.Duration // page → how long it took to answer, each time
 	searched     int                        // files
@@ -150,7 +152,8 @@ func (c *checker) report(up, back *journey) {
 		slices.Sort(d)
 		c.say("  page %-17s p50 %.1f ms, p99 %.1f ms of %d", name, ms(percentile(d, 50)), ms(percentile(d, 99)), len(d))
 	}
-	c.say("  events in the queue    %d while the line was cut", f.queue)
+	c.say("  events in the queue    %d while the line was cut, %d taken by the stick", f.queue, f.carried)
+	c.say("  emergency notice       on the kiosk %d ms after it was put up", f.notice.Milliseconds())
 	if f.idle > 0 {
 		c.say("  memory of the box      %.1f MiB idle, %.1f MiB after %d sessions (resident)", float64(f.idle)/1024, float64(c.boxRSS())/1024, c.visits)
 	}

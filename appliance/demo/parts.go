@@ -10,13 +10,13 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"sportello.example/appliance/box"
+	"sportello.example/appliance/clock"
 	"sportello.example/appliance/ipp/ipptest"
 	"sportello.example/appliance/raster"
 	"sportello.example/sync/hub/anpr/anprtest"
@@ -25,7 +25,7 @@ import (
 )
 
 // clockFile is the environment variable that names the file with the error of the box's clock ("24h"). The box itself
-// has no such thing: the demo gives it a clock that is wrong.
+// obeys nothing of the kind (see clock.Variable): the demo gives it a clock that is wrong.
 const clockFile = "SPORTELLO_DEMO_CLOCK"
 
 // parts are the hidden subcommands as which the demo starts itself again.
@@ -39,36 +39,15 @@ func parts(stdout, stderr io.Writer) []*cobra.Command {
 
 // boxCommand is the box's own command tree, with a clock that can be wrong.
 func boxCommand(stdout, stderr io.Writer) *cobra.Command {
-	wrong := sync.OnceValue(func() time.Duration {
-		d, err := clockError(os.Getenv(clockFile))
-		if err != nil {
+	moved := now
+	if path := os.Getenv(clockFile); path != "" {
+		var err error
+		if moved, err = clock.File(path, now); err != nil {
 			_, _ = fmt.Fprintf(stderr, "demo: error: the clock stays right: %v\n", err)
+			moved = now
 		}
-		return d
-	})
-	return box.Command(box.Options{
-		Name: "box", Now: func() time.Time { return now().Add(wrong()) }, Stdout: stdout, Stderr: stderr,
-	})
-}
-
-// clockError returns how wrong a clock is according to a file. The box reads it once: a clock goes wrong while the power
-// is off, and once it is on it runs like any other.
-func clockError(path string) (time.Duration, error) {
-	if path == "" {
-		return 0, nil
 	}
-	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("clock: %w", err)
-	}
-	d, err := time.ParseDuration(strings.TrimSpace(string(b)))
-	if err != nil {
-		return 0, fmt.Errorf("clock: %w", err)
-	}
-	return d, nil
+	return box.Command(box.Options{Name: "box", Now: moved, Stdout: stdout, Stderr: stderr})
 }
 
 // rasterCommand draws one PDF: the child process of box and tray.

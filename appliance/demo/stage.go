@@ -51,6 +51,9 @@ type stage struct {
 	seen       state      // what was last heard of box, hub and printer
 	clock      clockState
 	registryOn bool
+	notice     noticeState
+	noticeID   string // of the notice at the hub, "" when there is none
+	carried    int    // events on the last stick
 }
 
 // addresses are where the parts listen: host and port.
@@ -88,7 +91,7 @@ func newStage(opt options, dir string, log *slog.Logger) (*stage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	s := &stage{opt: opt, dir: dir, self: self, log: log, clock: clockRight, registryOn: true}
+	s := &stage{opt: opt, dir: dir, self: self, log: log, clock: clockRight, registryOn: true, notice: noticeNone}
 	s.printerUUID = printerUUID(filepath.Join(dir, "box.toml"))
 	if c, err := server.LoadConfig(filepath.Join(dir, "hub.toml")); err == nil {
 		s.lastHub = c.PublicAddress

@@ -43,6 +43,8 @@ type state struct {
 	Printer   printerState `json:"printer"`
 	Clock     clockState   `json:"clock"`
 	BoxPower  string       `json:"box_power"` // on | off
+	Notice    noticeState  `json:"notice"`
+	Carried   int          `json:"carried"` // events on the last stick
 
 	Box          boxState          `json:"box"`
 	Municipality municipalityState `json:"municipality"`
@@ -83,7 +85,7 @@ type person struct {
 func (s *stage) State(context.Context) state {
 	s.mu.Lock()
 	st := s.seen
-	st.Clock, st.Registry = s.clock, off
+	st.Clock, st.Registry, st.Notice, st.Carried = s.clock, off, s.notice, s.carried
 	if s.registryOn {
 		st.Registry = on
 	}
@@ -179,6 +181,17 @@ func (s *stage) Switch(ctx context.Context, name, to string) error {
 		return s.printerKnobs.Set(ctx, printerState(to))
 	case "clock":
 		return s.setClock(ctx, clockState(to))
+	case "notice":
+		return s.setNotice(ctx, noticeState(to))
+	case "stick":
+		if to != "carry" {
+			return fmt.Errorf("stick %q: %w", to, errUnknown)
+		}
+		n, err := s.carry(ctx)
+		s.mu.Lock()
+		s.carried = int(n) //nolint:gosec // a queue of this size does not exist
+		s.mu.Unlock()
+		return err
 	default:
 		return fmt.Errorf("switch %q: %w", name, errUnknown)
 	}

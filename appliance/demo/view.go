@@ -58,6 +58,12 @@ func newView(s state) consoleView {
 	add("box", "Il box", "pull the plug (kill -9)", s.BoxPower,
 		choice{To: on, Label: "Acceso"}, choice{To: off, Label: "Senza corrente", Bad: true})
 
+	add("notice", "Avviso del Comune", "on every kiosk", string(s.Notice),
+		choice{To: string(noticeNone), Label: "Nessuno"}, choice{To: string(noticeInfo), Label: "Informazione"},
+		choice{To: string(noticeEmergency), Label: "Emergenza", Bad: true})
+	add("stick", "La chiavetta USB", "takes the queue to the hub without a line", "",
+		choice{To: "carry", Label: "Porta in Comune e ritorno"})
+
 	t := s.Municipality.Total
 	v.Counts = []count{
 		{"Sessioni", "sessions, at the hub", itoa(t.Sessions)},
