@@ -12,9 +12,7 @@ import (
 
 const (
 	firstPause  = 2 * time.Second        // the shortest after a failure
-	leastHold   = 10 * time.Second       // a request that is held for less is not worth it
-	maxStrikes  = 3                      // held requests in a row that failed, until plain ones are made
-	plainPolls  = 30                     // plain ones in a row, until a held one is tried again
+	leastHold   = 10 * time.Second       // what is held for less was not held
 	changePause = 250 * time.Millisecond // after a change, so that a hub out of its mind does not keep the line busy
 )
 
@@ -41,21 +39,16 @@ const (
 // ask asks the hub for documents until ctx ends.
 func (f *Follower) ask(ctx context.Context) {
 	var failure, pause time.Duration
-	h := hold{length: f.o.Wait}
 	for ctx.Err() == nil {
 		wait := time.Duration(0)
-		if failure == 0 && f.o.LongPoll() {
-			wait = h.next()
+		if failure == 0 && f.o.LongPoll() { // after a failure a short request shows whether the line is back
+			wait = f.o.Wait
 		}
-		start := f.o.Now()
 		how, err := f.turn(ctx, wait)
 		if ctx.Err() != nil {
 			return
 		}
-		if wait > 0 {
-			h.went(how, f.o.Now().Sub(start), f.o.Wait)
-		}
-		probe := failure > 0 // a short request, to see whether the line is back
+		probe := failure > 0
 		switch {
 		case how == failed:
 			failure = f.backoff(failure)
@@ -65,51 +58,12 @@ func (f *Follower) ask(ctx context.Context) {
 			}
 		case how == changed:
 			failure, pause = 0, changePause
-		case how == early && !(probe && h.strikes < maxStrikes && f.o.LongPoll()):
+		case how == early && !(probe && f.o.LongPoll()):
 			failure, pause = 0, f.spread(f.o.Poll)
 		default:
 			failure, pause = 0, 0
 		}
 		rest(ctx, pause, f.up, nil)
-	}
-}
-
-// hold decides for how long requests ask to be held. A proxy may allow less than the hub does.
-type hold struct {
-	length  time.Duration
-	strikes int // held requests that failed since one did not
-	plain   int // plain requests since maxStrikes was reached
-	good    int // requests held to their end since length was changed
-}
-
-// next returns for how long the next request asks to be held, 0: not at all.
-func (h *hold) next() time.Duration {
-	if h.strikes < maxStrikes {
-		return h.length
-	}
-	if h.plain++; h.plain < plainPolls {
-		return 0
-	}
-	h.plain, h.strikes = 0, maxStrikes-1
-	return h.length
-}
-
-// went learns from how a request went that asked to be held, and from how long it lasted. most is the longest hold.
-func (h *hold) went(how outcome, lasted, most time.Duration) {
-	switch how {
-	case failed:
-		h.strikes++
-		if lasted >= leastHold && lasted < h.length*2 {
-			h.length, h.good = max(leastHold, lasted*3/4), 0
-		}
-	case held:
-		h.strikes = 0
-		if h.good++; h.good >= plainPolls {
-			h.length, h.good = min(most, h.length*2), 0
-		}
-	case changed, early:
-		h.strikes = 0
-	case again:
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"sportello.example/sync/envelope"
 	"sportello.example/sync/event"
+	"sportello.example/sync/hub/content"
 	"sportello.example/sync/hub/fleet"
 	"sportello.example/sync/hub/ingest"
 	"sportello.example/sync/hub/pickup"
@@ -26,6 +27,7 @@ type Store interface {
 	pickup.Store
 	stats.Counter
 	ingest.Store
+	content.Store
 	// Backup writes a copy of the database to a new file. What is in it is safe from then on: see ingest.Branch.
 	Backup(ctx context.Context, file string) error
 }
@@ -59,6 +61,12 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"one chain, many deliveries at once", oneChain},
 		{"many chains in any order", manyChains},
 		{"a backup makes safe", backup},
+		{"notices", notices},
+		{"files", files},
+		{"documents", documents},
+		{"documents of many hubs at once", documentsAtOnce},
+		{"a box goes back", goingBack},
+		{"keys to seal to", sealKeys},
 	} {
 		t.Run(tt.name, func(t *testing.T) { tt.test(t, open(t)) })
 	}
