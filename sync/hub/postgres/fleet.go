@@ -21,9 +21,11 @@ const (
 	takeToken  = `UPDATE token SET used_by = $1 WHERE hash = $2`
 	enrolBox   = `UPDATE box SET key_id = $1, token_key = $2, enrolled = $3 WHERE number = $4`
 	revokeBox  = `UPDATE box SET revoked = coalesce(revoked, $1) WHERE number = $2`
-	contactBox = `UPDATE box SET contact = $1, pending = $2, report = coalesce($3, report) WHERE number = $4`
-	holdBox    = `SELECT FROM box WHERE number = $1 FOR UPDATE`
-	boxFields  = `
+	contactBox = `
+UPDATE box SET contact = $1, pending = $2, report = coalesce($3, report),
+  drift = CASE WHEN $3::bytea IS NOT NULL AND $3 IS DISTINCT FROM report THEN coalesce($4, 0) ELSE drift END WHERE number = $5`
+	holdBox   = `SELECT FROM box WHERE number = $1 FOR UPDATE`
+	boxFields = `
 SELECT number, branch, kiosks, login_epoch, key_id, token_key, created, enrolled, revoked, contact, pending, drift, report,
        (SELECT count(*) FROM alarm AS a WHERE a.box = box.number AND a.done IS NULL),
        (SELECT count(*) FROM event AS e WHERE e.box = box.number AND e.judged = 'absent'),
@@ -160,14 +162,18 @@ func (s *Store) RevokeBox(ctx context.Context, number uint32, at time.Time) erro
 // SaveContact implements fleet.Store.
 func (s *Store) SaveContact(ctx context.Context, number uint32, at time.Time, pending int, r *wire.Report) error {
 	var report []byte
+	var drift *int64 // milliseconds, of a report that is new
 	if r != nil {
 		var err error
 		if report, err = json.Marshal(r); err != nil {
 			return fmt.Errorf("report of box %d: %w", number, err)
 		}
+		if !r.Time.IsZero() {
+			drift = new(r.Time.Sub(at).Milliseconds())
+		}
 	}
 	return again(ctx, func() error {
-		_, err := s.pool.Exec(ctx, contactBox, stamp(at), pending, report, number)
+		_, err := s.pool.Exec(ctx, contactBox, stamp(at.Truncate(time.Second)), pending, report, drift, number)
 		return err
 	})
 }

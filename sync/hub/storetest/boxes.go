@@ -132,12 +132,13 @@ func contact(t *testing.T, s Store) {
 		pending int
 		r       *wire.Report
 		want    []byte
-	}{{now, 5, nil, nil}, {now.Add(time.Second), 3, r, want}, {now.Add(time.Minute), fleet.PendingUnknown, nil, want}} {
+		drift   time.Duration
+	}{{now, 5, nil, nil, 0}, {now.Add(time.Second), 3, r, want, -time.Hour - time.Second}} {
 		if err := s.SaveContact(t.Context(), n, tt.at, tt.pending, tt.r); err != nil {
 			t.Fatal(err)
 		}
 		b, err := s.Box(t.Context(), n)
-		if err != nil || !b.Contact.Equal(tt.at) || b.Pending != tt.pending {
+		if err != nil || !b.Contact.Equal(tt.at) || b.Pending != tt.pending || b.Drift != tt.drift {
 			t.Errorf("got %+v, %v", b, err)
 		}
 		var got []byte
@@ -149,6 +150,12 @@ func contact(t *testing.T, s Store) {
 		if !bytes.Equal(got, tt.want) {
 			t.Errorf("report: got %s, want %s", got, tt.want)
 		}
+	}
+	if err := s.SaveContact(t.Context(), n, now.Add(time.Minute), fleet.PendingUnknown, nil); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := s.Box(t.Context(), n); err != nil || b.Report == nil || b.Pending != fleet.PendingUnknown {
+		t.Errorf("without a report: got %+v, %v", b, err)
 	}
 }
 
