@@ -280,37 +280,37 @@ func (r *Relay) takeAll(ctx context.Context, box uint32, keys []ed25519.PublicKe
 		believed++
 		r.o.Log.ErrorContext(ctx, "the hub will never take an event: it is among the dead", "chain", refusal.Chain.String(), "seq", refusal.Seq)
 	}
+	said := map[envelope.Chain][]wire.Ack{}
 	for _, ack := range reply.Acks {
-		v, err := take(ctx, r.queue, box, keys, ack)
-		if errors.Is(err, ErrAck) {
+		if err := verify(ack, box, keys); err != nil {
 			foreign = err
 			continue
 		}
+		believed++
+		said[ack.Chain] = append(said[ack.Chain], ack)
+	}
+	for i, p := range b.parts {
+		acks := said[p.chain.Chain]
+		if len(acks) == 0 {
+			continue
+		}
+		v, seq, err := take(ctx, r.queue, acks, p.chain.Current)
 		if err != nil {
 			return false, err
 		}
-		believed++
 		if v != fits {
 			r.o.Log.WarnContext(ctx, "the hub's history of a chain is not the box's: it is sent once more",
-				"chain", ack.Chain.String(), "hub_has", ack.Seq, "verdict", v.String())
+				"chain", p.chain.String(), "hub_has", acks[0].Seq, "verdict", v.String())
+		} else if seq >= p.run.First {
+			further[i] = true
+			b.more = b.more || seq < p.run.Last()
+			r.came(p.chain, seq)
 		}
-		for i, p := range b.parts {
-			if p.chain.Chain != ack.Chain {
-				continue
-			}
-			if v == ahead && !p.chain.Current {
-				// The box was rolled back and has given this epoch up. The hub has more than the run, and had it had
-				// another history than the run it would not have said so.
-				if err := r.queue.Acked(ctx, ack.Chain, p.run.Last(), min(ack.Safe, p.run.Last())); err != nil {
-					return false, fmt.Errorf("ack of %s up to %d: %w", ack.Chain, p.run.Last(), err)
-				}
-				v, ack.Seq = fits, p.run.Last()
-			}
-			if v == fits && ack.Seq >= p.run.First {
-				further[i] = true
-				b.more = b.more || ack.Seq < p.run.Last()
-				r.came(p.chain, ack.Seq)
-			}
+		delete(said, p.chain.Chain)
+	}
+	for _, acks := range said { // of chains that were not sent
+		if _, _, err := take(ctx, r.queue, acks, true); err != nil {
+			return false, err
 		}
 	}
 	if believed == 0 {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 
-	"sportello.example/sync/envelope"
 	"sportello.example/sync/wire"
 )
 
@@ -35,47 +34,60 @@ func (v verdict) String() string { return verdictNames[v] }
 // The box believes its own hashes first: what the hub says to have counts only if the box's hash at that place is the
 // hub's. If it is not, or the hub has more than the box gave out, then the box's disk was cloned or rolled back: it goes
 // on in a new epoch, and sends what it has of the old one once more, so that the hub can keep both histories. Taking the
-// same acknowledgement twice does no more than taking it once. It fails with ErrAck, or with an error of the queue.
+// same acknowledgement twice does no more than taking it once. Acknowledgements of one reply are taken in its order. It
+// fails with ErrAck, or with an error of the queue.
 func Take(ctx context.Context, q Queue, box uint32, keys []ed25519.PublicKey, ack wire.Ack) (moved bool, err error) {
-	v, err := take(ctx, q, box, keys, ack)
+	if err := verify(ack, box, keys); err != nil {
+		return false, err
+	}
+	v, _, err := take(ctx, q, []wire.Ack{ack}, true)
 	return err == nil && v == fits, err
 }
 
-func take(ctx context.Context, q Queue, box uint32, keys []ed25519.PublicKey, ack wire.Ack) (verdict, error) {
+func verify(ack wire.Ack, box uint32, keys []ed25519.PublicKey) error {
 	if err := ack.Verify(box, keys); err != nil {
-		return 0, fmt.Errorf("ack of %s: %w: %w", ack.Chain, ErrAck, err)
+		return fmt.Errorf("ack of %s: %w: %w", ack.Chain, ErrAck, err)
 	}
-	v, err := judge(ctx, q, ack)
-	if err != nil {
-		return 0, fmt.Errorf("ack of %s up to %d: %w", ack.Chain, ack.Seq, err)
-	}
-	switch v {
-	case fits:
-		if err = q.Acked(ctx, ack.Chain, ack.Seq, min(ack.Safe, ack.Seq)); err == nil && ack.Fork {
-			err = q.Renew(ctx, ack.Chain, "forked")
-		}
-	case forked:
-		err = renew(ctx, q, ack.Chain, "forked")
-	case ahead:
-		err = renew(ctx, q, ack.Chain, "rolled_back")
-	case unknown:
-		if err = q.Rewind(ctx, ack.Chain); err == nil && ack.Fork {
-			err = q.Renew(ctx, ack.Chain, "forked")
-		}
-	}
-	if err != nil {
-		return 0, fmt.Errorf("ack of %s up to %d: %w", ack.Chain, ack.Seq, err)
-	}
-	return v, nil
+	return nil
 }
 
-// renew gives a chain up for a new epoch, and has what is there of it sent once more.
-func renew(ctx context.Context, q Queue, c envelope.Chain, reason string) error {
-	// First the new epoch: until then every event would get a number that the hub knows for another one.
-	if err := q.Renew(ctx, c, reason); err != nil {
-		return err
+// take does what follows from acknowledgements of one chain that belong to one reply, and returns where the queue goes on
+// when one of them fits. Otherwise it returns the verdict on the last one. renew is false when the chain is known to be
+// of an older epoch already.
+func take(ctx context.Context, q Queue, acks []wire.Ack, renew bool) (v verdict, seq uint64, err error) {
+	c := acks[0].Chain
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("ack of %s up to %d: %w", c, acks[0].Seq, err)
+		}
+	}()
+	best, reason := -1, ""
+	var last verdict
+	for i, ack := range acks {
+		if last, err = judge(ctx, q, ack); err != nil {
+			return 0, 0, err
+		}
+		switch {
+		case last == forked, ack.Fork:
+			reason = "forked"
+		case last == ahead && reason == "":
+			reason = "rolled_back"
+		}
+		if last == fits && (best < 0 || ack.Seq > acks[best].Seq) {
+			best = i
+		}
 	}
-	return q.Rewind(ctx, c)
+	// First the new epoch: until then every event would get a number that the hub knows for another one.
+	if renew && reason != "" {
+		if err := q.Renew(ctx, c, reason); err != nil {
+			return 0, 0, err
+		}
+	}
+	if best < 0 {
+		return last, 0, q.Rewind(ctx, c)
+	}
+	seq = acks[best].Seq
+	return fits, seq, q.Acked(ctx, c, seq, min(acks[best].Safe, seq))
 }
 
 // judge compares an acknowledgement with what the queue knows of its chain.
@@ -91,6 +103,9 @@ func judge(ctx context.Context, q Queue, ack wire.Ack) (verdict, error) {
 		return fits, nil
 	case known:
 		return forked, nil
+	}
+	if _, known, err = q.HashAt(ctx, ack.Chain, 0); err != nil || !known {
+		return ahead, err // the queue has no such chain
 	}
 	// Never given out, or forgotten? When something is there that follows, it was forgotten.
 	run, err := q.Read(ctx, ack.Chain, ack.Seq, 1, 1)

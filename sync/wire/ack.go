@@ -12,7 +12,7 @@ import (
 // Reply is the hub's answer to a batch. Nothing in it counts but what is signed: a proxy, a captive portal or a page of
 // somebody else can answer 200 to anything.
 type Reply struct {
-	Acks    []Ack     `json:"acks"`              // one for each run of the batch, in its order
+	Acks    []Ack     `json:"acks"`              // one for each run of the batch, in its order; then others, of the same chains
 	Refused []Refusal `json:"refused,omitempty"` // events that the hub will never take
 }
 

@@ -65,9 +65,11 @@ type request struct {
 	taken bool          // is being stored, or was; guarded by Ingest.mu
 }
 
-// Deliver stores what is new in a batch and returns a signed acknowledgement for each run. The box is the one that was
-// authenticated: a batch that says it is another's fails with ErrMalformed. Delivering a batch again is harmless, also
-// after an error. It blocks until everything is on the disk and fails with ErrBusy at once when too many wait.
+// Deliver stores what is new in a batch and returns a signed acknowledgement for each run, in their order, and after them
+// others: of runs that were all there already, how far the box's own history is known to be the hub's. The box is the
+// one that was authenticated: a batch that says it is another's fails with ErrMalformed. Delivering a batch again is
+// harmless, also after an error. It blocks until everything is on the disk and fails with ErrBusy at once when too many
+// wait.
 func (in *Ingest) Deliver(ctx context.Context, box uint32, b envelope.Batch) (wire.Reply, error) {
 	if b.Box != 0 && b.Box != box {
 		return wire.Reply{}, fmt.Errorf("box %d delivers for box %d: %w", box, b.Box, ErrMalformed)
@@ -84,6 +86,11 @@ func (in *Ingest) Deliver(ctx context.Context, box uint32, b envelope.Batch) (wi
 	for i, v := range r.verdicts {
 		ack := wire.Ack{Box: box, Chain: r.runs[i].id.Chain, Seq: v.seq, Head: v.head, Safe: v.safe, Fork: r.forked[i], Issued: now}
 		reply.Acks[i] = ack.Sign(in.Key)
+		if v.also {
+			// A box whose disk was rolled back has no hash for seq, but it has one for what it has just sent.
+			ack.Seq, ack.Head, ack.Safe = r.runs[i].last, r.runs[i].head(), min(v.safe, r.runs[i].last)
+			reply.Acks = append(reply.Acks, ack.Sign(in.Key))
+		}
 		for _, no := range r.runs[i].refused {
 			reply.Refused = append(reply.Refused, no.Sign(in.Key))
 		}

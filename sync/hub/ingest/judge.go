@@ -79,6 +79,7 @@ type verdict struct {
 	safe  uint64
 	have  uint64 // as seq, whether or not a hash is known
 	gap   bool   // nothing was stored: the box should begin earlier
+	also  bool   // seq is after the run: that the run itself is there has to be said as well
 }
 
 // judge says what becomes of a run and adds what is new to the history. prepare is called on entries before they are
@@ -110,7 +111,9 @@ func (h *history) judge(ctx context.Context, r *run, prepare func(b *Branch, ite
 			v.seq, v.head, v.safe, v.have = r.last, r.head(), min(r.last, b.Safe), r.last
 			return v, nil
 		}
-		return h.ack(v, best), nil
+		v = h.ack(v, best)
+		v.also = v.seq > r.last
+		return v, nil
 	case upTo < b.Seq:
 		v.items = r.after(upTo)
 		best = h.add(Branch{Parent: best, From: upTo + 1, Seq: upTo, Safe: min(b.Safe, upTo), Dated: b.Dated})

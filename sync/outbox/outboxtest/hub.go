@@ -70,11 +70,18 @@ func (h *Hub) Take(b envelope.Batch) wire.Reply {
 	defer h.mu.Unlock()
 	h.batches = append(h.batches, b)
 	var reply wire.Reply
+	var also []wire.Ack // of runs that were there already, how far they are the hub's history: see ingest.Ingest
 	for _, run := range b.Runs {
 		reply.Refused = append(reply.Refused, h.refuse(b.Box, &run)...)
 		on := h.store(run)
 		reply.Acks = append(reply.Acks, h.ack(b.Box, run.Chain, on))
+		if on != nil && on.seq > run.Last() && on.hashes[run.Last()] == run.Head {
+			a := reply.Acks[len(reply.Acks)-1]
+			a.Seq, a.Head, a.Safe = run.Last(), run.Head, min(a.Safe, run.Last())
+			also = append(also, a.Sign(h.key))
+		}
 	}
+	reply.Acks = append(reply.Acks, also...)
 	return reply
 }
 
