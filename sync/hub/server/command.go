@@ -51,6 +51,7 @@ were served where. Without a configuration it listens on loopback only.
   hub box add --branch "Biblioteca Harar" --kiosks 2
                                       prepare a box: prints what to give it
   hub box list                        which boxes there are
+  hub import FILE…                    take in what boxes without a line sent on a USB stick
 
 The configuration is one TOML file; flags win over it. Every field may be left out:
 
@@ -146,6 +147,7 @@ func Command(o Options) *cobra.Command {
 			},
 		},
 	)
+	root.AddCommand(stickCommands(o, f)...)
 	return root
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -239,9 +240,38 @@ func replyPath(path string) string {
 	return strings.TrimSuffix(path, filepath.Ext(path)) + "." + string(stick.Reply)
 }
 
-// stickCommands returns the commands about USB sticks; with runs do with what the configured hub has. They work beside a
-// hub that is running.
-func stickCommands(with func(*cobra.Command, func(*sticks) error) error) []*cobra.Command {
+// newSticks returns the desk for sticks of a hub with these records and keys.
+func newSticks(r *records, k keys, now func() time.Time, log *slog.Logger) *sticks {
+	ring := seal.Ring{k.seal}
+	return &sticks{
+		fleet: r.fleet, ca: r.ca, ring: ring, key: k.token, now: now,
+		ingest:  &ingest.Ingest{Store: r.store, Ring: ring, Key: k.token, Now: now, Log: log},
+		content: content.New(content.Config{Store: r.store, Key: k.token, Now: now, Log: log}),
+	}
+}
+
+// stickCommands returns the commands about USB sticks. They work beside a hub that is running.
+func stickCommands(o Options, f *flags) []*cobra.Command {
+	// with runs do with what the configured hub has.
+	with := func(cmd *cobra.Command, do func(*sticks) error) error {
+		c, err := f.load(cmd)
+		if err != nil {
+			return err
+		}
+		s, err := c.settings()
+		if err != nil {
+			return err
+		}
+		k, err := loadKeys(filepath.Join(s.Data, "keys"))
+		if err != nil {
+			return err
+		}
+		r, err := openRecords(cmd.Context(), s.Data, time.Now)
+		if err != nil {
+			return err
+		}
+		return errors.Join(do(newSticks(r, k, time.Now, program.Logger(c.Log, o.Stderr))), r.Close())
+	}
 	var asJSON bool
 	take := &cobra.Command{
 		Use: "import FILE…", Short: "Take in what boxes without a line sent on a USB stick",
