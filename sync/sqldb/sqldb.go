@@ -5,6 +5,7 @@
 package sqldb
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -33,6 +34,11 @@ type Options struct {
 	// MaxPages is the largest size the file may grow to, in pages of 4 KiB; 0 means no limit. Keep it below the size
 	// of the disk: when SQLite hits its own limit, DELETE still works and makes room; when the disk is full it does not.
 	MaxPages int
+	// LogPages is how long the write-ahead log grows before its pages go to the database, in pages of 4 KiB; 0 means
+	// 1000. A longer log costs disk and saves writes, when many transactions change the same pages.
+	LogPages int
+	// CacheKiB is how much of the database the writer keeps in memory, in KiB; 0 means SQLite's 2000.
+	CacheKiB int
 }
 
 // Open opens the database file at path for writing, creating it with mode 0600 if needed, and applies those of the
@@ -95,8 +101,11 @@ func dsn(path string, o Options) string {
 		"journal_mode(wal)",
 		"synchronous(full)", // with "normal" a power cut takes the last commits with it
 		"foreign_keys(on)",
-		"wal_autocheckpoint(1000)",    // pages
+		"wal_autocheckpoint(" + strconv.Itoa(cmp.Or(o.LogPages, 1000)) + ")",
 		"journal_size_limit(8388608)", // bytes: shrink the log again after a burst
+	}
+	if o.CacheKiB > 0 {
+		pragmas = append(pragmas, "cache_size(-"+strconv.Itoa(o.CacheKiB)+")")
 	}
 	if o.MaxPages > 0 {
 		pragmas = append(pragmas, "max_page_count("+strconv.Itoa(o.MaxPages)+")")

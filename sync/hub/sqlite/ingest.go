@@ -58,18 +58,19 @@ type ingesting struct {
 	tx     *sql.Tx
 	ids    []ingest.ChainID
 	chains map[ingest.ChainID]int64 // those that are there
+	looked map[ingest.ChainID]bool  // those that were looked for
 }
 
 // Branches implements ingest.Tx.
 func (t *ingesting) Branches(ctx context.Context) ([]ingest.Branch, error) {
 	find := t.tx.StmtContext(ctx, t.s.findChain)
 	out := make([]ingest.Branch, 0, len(t.ids))
-	seen := make(map[ingest.ChainID]bool, len(t.ids))
+	t.looked = make(map[ingest.ChainID]bool, len(t.ids))
 	for _, id := range t.ids {
-		if seen[id] {
+		if t.looked[id] {
 			continue
 		}
-		seen[id] = true
+		t.looked[id] = true
 		rows, err := find.QueryContext(ctx, id.Box, string(id.Chain.Epoch), id.Chain.Stream)
 		if err != nil {
 			return nil, fmt.Errorf("chain %s: %w", id.Chain, err)
@@ -97,6 +98,9 @@ func (t *ingesting) Branches(ctx context.Context) ([]ingest.Branch, error) {
 func (t *ingesting) chain(ctx context.Context, id ingest.ChainID) (int64, bool, error) {
 	if n, ok := t.chains[id]; ok {
 		return n, true, nil
+	}
+	if t.looked[id] {
+		return 0, false, nil
 	}
 	var n int64
 	err := t.tx.QueryRowContext(ctx, `SELECT id FROM chain WHERE box = ? AND epoch = ? AND stream = ?`, id.Box, string(id.Chain.Epoch), id.Chain.Stream).Scan(&n)
@@ -222,13 +226,14 @@ func (t *ingesting) Datings(ctx context.Context) ([]ingest.Dating, error) {
 // Write implements ingest.Tx.
 func (t *ingesting) Write(ctx context.Context, c ingest.Changes) error {
 	put := t.tx.StmtContext(ctx, t.s.putBranch)
+	quick := context.WithoutCancel(ctx)
 	for _, b := range c.Branches {
 		chain, ok, err := t.chain(ctx, b.ID)
 		if err == nil && !ok {
 			chain, err = t.addChain(ctx, b.ID)
 		}
 		if err == nil {
-			_, err = put.ExecContext(ctx, chain, b.Number, b.Parent, b.From, b.Seq, hashBytes(b.Head), b.Safe, millis(b.Dated))
+			_, err = put.ExecContext(quick, chain, b.Number, b.Parent, b.From, b.Seq, hashBytes(&b.Head), b.Safe, millis(b.Dated))
 		}
 		if err != nil {
 			return fmt.Errorf("branch %d of %s: %w", b.Number, b.ID.Chain, err)
@@ -271,7 +276,7 @@ func (t *ingesting) Write(ctx context.Context, c ingest.Changes) error {
 }
 
 func (t *ingesting) addChain(ctx context.Context, id ingest.ChainID) (int64, error) {
-	res, err := t.tx.ExecContext(ctx, addChain, id.Box, string(id.Chain.Epoch), id.Chain.Stream)
+	res, err := t.tx.StmtContext(ctx, t.s.addChain).ExecContext(ctx, id.Box, string(id.Chain.Epoch), id.Chain.Stream)
 	if err != nil {
 		return 0, err
 	}
@@ -286,14 +291,12 @@ func (t *ingesting) addChain(ctx context.Context, id ingest.ChainID) (int64, err
 func (t *ingesting) addRows(ctx context.Context, c ingest.Changes) error {
 	add := t.tx.StmtContext(ctx, t.s.addEntry)
 	received := millis(c.Received)
+	quick := context.WithoutCancel(ctx) // to watch a context costs as much as an INSERT
 	for i := range c.Rows {
-		r := &c.Rows[i]
-		var missing uint64
-		var reason envelope.Reason
-		encoded := r.Encoded
-		if r.Missing != nil {
-			missing, reason, encoded = r.Missing.Count, r.Missing.Reason, []byte{}
+		if err := ctx.Err(); err != nil {
+			return err
 		}
+		r := &c.Rows[i]
 		chain, ok, err := t.chain(ctx, r.ID)
 		if err == nil && !ok {
 			err = errNoChain
@@ -301,7 +304,13 @@ func (t *ingesting) addRows(ctx context.Context, c ingest.Changes) error {
 		if err != nil {
 			return fmt.Errorf("event %d of %s: %w", r.Seq, r.ID.Chain, err)
 		}
-		if _, err := add.ExecContext(ctx, chain, r.Branch, r.Seq, missing, reason, hashBytes(r.Hash), encoded, received,
+		var missing uint64
+		var reason envelope.Reason
+		encoded := r.Encoded
+		if r.Missing != nil {
+			missing, reason, encoded = r.Missing.Count, r.Missing.Reason, []byte{}
+		}
+		if _, err := add.ExecContext(quick, chain, r.Branch, r.Seq, missing, reason, hashBytes(&r.Hash), encoded, received,
 			string(r.Kind), r.Schema, r.Session, r.Mode, r.Pages, r.Boot, r.Mono.Milliseconds(), millis(r.Wall), r.Quality,
 			millis(r.Happened), r.Certain, string(r.Judged)); err != nil {
 			return fmt.Errorf("event %d of %s: %w", r.Seq, r.ID.Chain, err)
@@ -328,8 +337,8 @@ func (t *ingesting) putRequest(ctx context.Context, received time.Time, r ingest
 var errNoChain = errors.New("no such chain")
 
 // hashBytes returns what is stored of a hash.
-func hashBytes(h envelope.Hash) []byte {
-	if h == (envelope.Hash{}) {
+func hashBytes(h *envelope.Hash) []byte {
+	if *h == (envelope.Hash{}) {
 		return []byte{}
 	}
 	return h[:]

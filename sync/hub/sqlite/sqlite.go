@@ -21,13 +21,20 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
+// A delivery to a thousand boxes' chains changes a page for each of them, and the next one the same pages again: the log
+// is longer, and the cache larger, than a box's.
+const (
+	logPages = 4000
+	cacheKiB = 32 << 10
+)
+
 // Store is the hub's database. Its methods may be called at the same time; writers wait for each other.
 type Store struct {
 	write, read *sql.DB
 	path        string
 	held        *os.File // keeps Restore away
 
-	findChain, putBranch, addEntry *sql.Stmt // of write
+	findChain, addChain, putBranch, addEntry *sql.Stmt // of write
 }
 
 var (
@@ -48,7 +55,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if s.held, err = hold(path, false); err != nil {
 		return nil, err
 	}
-	if s.write, err = sqldb.Open(ctx, path, sub, sqldb.Options{}); err != nil {
+	if s.write, err = sqldb.Open(ctx, path, sub, sqldb.Options{LogPages: logPages, CacheKiB: cacheKiB}); err != nil {
 		return nil, errors.Join(err, s.held.Close())
 	}
 	if s.read, err = sqldb.OpenRead(ctx, path); err != nil {
@@ -57,7 +64,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	for _, p := range []struct {
 		to   **sql.Stmt
 		text string
-	}{{&s.findChain, findChain}, {&s.putBranch, putBranch}, {&s.addEntry, addEntry}} {
+	}{{&s.findChain, findChain}, {&s.addChain, addChain}, {&s.putBranch, putBranch}, {&s.addEntry, addEntry}} {
 		if *p.to, err = s.write.PrepareContext(ctx, p.text); err != nil {
 			return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.Close())
 		}
@@ -68,7 +75,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 // Close closes the database.
 func (s *Store) Close() error {
 	var errs []error
-	for _, st := range []*sql.Stmt{s.findChain, s.putBranch, s.addEntry} {
+	for _, st := range []*sql.Stmt{s.findChain, s.addChain, s.putBranch, s.addEntry} {
 		if st != nil {
 			errs = append(errs, st.Close())
 		}
