@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,8 +38,7 @@ type queue struct {
 	source   source
 	contact  atomic.Int64 // when the hub was last heard of, Unix seconds; 0: never
 
-	mu   sync.Mutex     // guards the field that follows
-	told envelope.Epoch // the epoch that knows what the clock learned
+	untold atomic.Bool // what the clock learned has not been stored yet
 }
 
 // trust is whom the box believes.
@@ -108,7 +106,7 @@ func (q *queue) believe(id *identity.Identity, e identity.Enrolment) error {
 	return nil
 }
 
-// Renew begins a new epoch, says why in the log, and tells the new epoch what time it is.
+// Renew begins a new epoch and says why in the log.
 func (q *queue) Renew(ctx context.Context, c envelope.Chain, reason string) error {
 	before := q.Epoch()
 	if err := q.Store.Renew(ctx, c, reason); err != nil {
@@ -141,20 +139,18 @@ func (q *queue) hubSaid(ctx context.Context, t time.Time, took time.Duration) {
 		if d := set.New.Sub(set.Old); d.Abs() > clock.Believable {
 			q.log.WarnContext(ctx, "the clock was wrong: events are dated by the hub's", "was", set.Old, "is", set.New)
 		}
-		q.mu.Lock()
-		q.told = ""
-		q.mu.Unlock()
+		q.untold.Store(true)
 	}
-	q.tellTime(ctx)
+	if q.untold.Load() {
+		q.tellTime(ctx)
+	}
 }
 
-// tellTime stores what the clock has learned in the present epoch, once: the hub dates by it what was stored before.
+// tellTime stores what the clock has learned: the hub dates by it what was stored before. The queue says it again to
+// every new epoch by itself.
 func (q *queue) tellTime(ctx context.Context) {
 	set, known := q.clock.Last()
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	epoch := q.Epoch()
-	if !known || q.told == epoch {
+	if !known {
 		return
 	}
 	set.Boot = q.Boot()
@@ -162,7 +158,7 @@ func (q *queue) tellTime(ctx context.Context) {
 		q.log.ErrorContext(ctx, "event not stored", "kind", event.ClockSet, "err", err)
 		return
 	}
-	q.told = epoch
+	q.untold.Store(false)
 }
 
 // report says how the box and its queue are.
