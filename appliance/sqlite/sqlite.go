@@ -1,22 +1,27 @@
 // Package sqlite is all of the box's SQL: sessions, the queue of events for the hub, and the journal of print jobs.
 //
 // What happened and the event that reports it are one transaction. When a method returns nil, what it wrote survives a
-// pulled plug.
+// pulled plug. The queue counts on that less than it might: every event carries a hash over all before it (package
+// envelope), and a witness beside the database tells when the database has lost some, or is another one.
 package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"embed"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
-	"sportello.example/appliance/printing"
-	"sportello.example/kiosk"
 	"sportello.example/sync/envelope"
 	"sportello.example/sync/event"
-	"sportello.example/sync/outbox"
-	"sportello.example/sync/wire"
+	"sportello.example/sync/seal"
+	"sportello.example/sync/sqldb"
 )
 
 //go:embed migrations/*.sql
@@ -24,106 +29,314 @@ var migrations embed.FS
 
 // Store is a box's database. It is safe for concurrent use.
 type Store struct {
-	cfg Config
+	cfg     Config
+	log     *slog.Logger
+	db      *sql.DB // of conn
+	read    *sql.DB // for everything that only looks
+	witness *witness
+	boot    uint32
+
+	waitMu  sync.Mutex // guards the fields that follow
+	waiting []*op
+	closing bool
+	wake    chan struct{} // has one element when waiting was empty
+	stopped chan struct{} // closed when commit has ended
+
+	// What follows belongs to the goroutine that writes, see commit; until that runs, to Open.
+	conn       *sql.Conn
+	statements map[string]*sql.Stmt
+	scratch    work
+	args       []any
+	told       testimony // what the witness was told last
+	groups     int       // transactions since the size of the log was looked at
+	grown      int       // bytes written, about, since the size of the database was looked at
+	percent    int       // of the room that was used then
+	tidy       bool      // something may be there to be let go
+	letGo      int32     // what is being let go: diskHigh or diskFull
+	refused    int       // events not taken for want of room and not reported
+	clock      *item     // what this start has learned of the time
+
+	state   atomic.Int32 // of the disk
+	suspect atomic.Bool  // the structure of the database was found damaged
+
+	mu        sync.RWMutex // guards the fields that follow; the goroutine that writes may read them without
+	number    int64        // of the present epoch
+	epoch     envelope.Epoch
+	epochs    []epochRow // oldest first; replaced, never changed
+	heads     [streams]mark
+	chains    map[envelope.Chain]*chainState
+	current   [streams]*chainState // those of the present epoch
+	readers   context.Context      //nolint:containedctx // ends when those who read are interrupted
+	interrupt context.CancelFunc
+
+	open   map[string]bool // print jobs that were open when the program started; guarded by openMu
+	openMu sync.Mutex
+
+	checking context.CancelFunc // ends the check of the structure
+	checked  sync.WaitGroup
 }
 
 // Config is how a Store is opened. Only Path is needed.
 type Config struct {
-	Path string // of the database; the witness lies beside it as PATH.witness
-	// Now is the wall clock, for the times of rows and for what is old enough to be forgotten.
-	Now func() time.Time
-	// Stamp says when an event happens; boot is the number of this start. nil: by Now, and the clock is believed as far
-	// as envelope.Free.
+	Path string           // of the database; the witness lies beside it as PATH.witness
+	Now  func() time.Time // the wall clock, for the times of rows, and for what is old enough to be forgotten
+	// Stamp says when an event happens; boot is the number of this start. nil: by Now, which counts as envelope.Free.
 	Stamp func(boot uint32) envelope.Stamp
 	Box   func() uint32                           // number of the box, 0 before it is enrolled; nil: 0
 	Seal  func(aad, plain []byte) ([]byte, error) // see seal.Sealer; nil: there is no key
-	// MaxPages is how large the file may grow, in pages of 4 KiB; 0: no limit, and nothing is ever let go for room.
+	// MaxPages is how large the file may grow, in pages of 4 KiB; 0: no limit, and nothing is ever let go for room. See
+	// sqldb.Options.
 	MaxPages int
-	Keep     time.Duration // how long an event is kept after the hub has it when the hub has no backup; 0: 30 days
+	Keep     time.Duration // how long an event is kept after the hub has it, when the hub has no backup of it; 0: 30 days
 	Log      *slog.Logger  // nil: nothing is logged
 }
 
-// Open opens the database, making it when there is none.
-func Open(ctx context.Context, cfg Config) (s *Store, setAside string, err error) {
-	return nil, "", errSkeleton
+const keep = 30 * 24 * time.Hour
+
+func (c Config) withDefaults() Config {
+	if c.Now == nil {
+		c.Now = time.Now //nolint:forbidigo // the box hands its own in
+	}
+	if c.Stamp == nil {
+		begun, now := c.Now(), c.Now
+		c.Stamp = func(boot uint32) envelope.Stamp {
+			t := now()
+			return envelope.Stamp{Wall: t, Boot: boot, Mono: t.Sub(begun), Quality: envelope.Free}
+		}
+	}
+	if c.Box == nil {
+		c.Box = func() uint32 { return 0 }
+	}
+	if c.Seal == nil {
+		c.Seal = func([]byte, []byte) ([]byte, error) { return nil, seal.ErrNoKey }
+	}
+	if c.Keep <= 0 {
+		c.Keep = keep
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
 }
 
-var errSkeleton = errors.New("not there yet")
+// ErrInUse means that another program has the database open.
+var ErrInUse = errors.New("the box's database is in use by another program")
 
-// Close closes the database.
-func (s *Store) Close() error { return nil }
+// Open opens the database, making it when there is none. A file that is corrupt is set aside, never deleted, and a new
+// one begun in its place: setAside is then its new name, and an event of the new file says that it happened. When the
+// database has less than the witness has seen, or is another one, a new epoch begins, with events that say what is known
+// to be lost. Sessions that a crash left open are closed. Errors: ErrInUse, sqldb.ErrNewer (nothing was changed),
+// kiosk.ErrDiskFull.
+func Open(ctx context.Context, cfg Config) (s *Store, setAside string, err error) {
+	cfg = cfg.withDefaults()
+	fail := func(err error) { cfg.Log.Error("witness of the queue not written", "err", err) }
+	w, t, known, err := openWitness(cfg.Path+".witness", fail)
+	if err != nil {
+		return nil, "", fmt.Errorf("box database: %w", err)
+	}
+	s, err = open(ctx, cfg, w, t, known, false)
+	if err != nil && sqldb.Corrupt(err) {
+		if setAside, err = sqldb.SetAside(cfg.Path, cfg.Now()); err == nil {
+			s, err = open(ctx, cfg, w, t, known, true)
+		}
+	}
+	if err != nil {
+		return nil, setAside, errors.Join(fmt.Errorf("box database: %w", err), w.close())
+	}
+	return s, setAside, nil
+}
+
+func open(ctx context.Context, cfg Config, w *witness, t testimony, known, aside bool) (s *Store, err error) {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	s = &Store{
+		cfg: cfg, log: cfg.Log, witness: w, open: map[string]bool{}, statements: map[string]*sql.Stmt{},
+		wake: make(chan struct{}, 1), stopped: make(chan struct{}), checking: func() {},
+	}
+	s.readers, s.interrupt = context.WithCancel(context.Background())
+	if s.db, err = sqldb.Open(ctx, cfg.Path, sub, sqldb.Options{MaxPages: cfg.MaxPages}); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.closeFiles())
+		}
+	}()
+	info, err := os.Stat(cfg.Path)
+	if err != nil {
+		return nil, err
+	}
+	large := info.Size() > checkAtOnce && !t.suspect
+	if err := s.checkStructure(ctx, large); err != nil {
+		return nil, err
+	}
+	if s.read, err = sqldb.OpenRead(ctx, cfg.Path); err != nil {
+		return nil, err
+	}
+	if s.conn, err = s.db.Conn(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.begins(ctx, t, known, aside); err != nil {
+		return nil, failed(err)
+	}
+	go s.commit()
+	if large {
+		var background context.Context
+		background, s.checking = context.WithCancel(context.Background())
+		s.checked.Go(func() { s.checkQueues(background) })
+	}
+	return s, nil
+}
+
+// begins finds out where the numbers go on, and does what is to be done at each start.
+func (s *Store) begins(ctx context.Context, t testimony, known, aside bool) error {
+	damaged, err := s.load(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.takeOver(ctx); err != nil {
+		return err
+	}
+	counters, err := s.counters(ctx)
+	if err != nil {
+		return err
+	}
+	s.refused = counters["refused"]
+	s.boot = max(uint32(counters["boot"]), t.boot) + 1
+	if s.cfg.MaxPages > 0 {
+		s.measure()
+		s.tidy = true
+	}
+	reason, lost, err := s.judge(ctx, t, known, counters["witnessed"] > 0, damaged)
+	if err != nil {
+		return err
+	}
+	if aside {
+		reason = setAsideFile
+	}
+	begin := func(w *work) error {
+		if err := w.exec(`UPDATE counter SET value = ? WHERE name = 'boot'`, int64(s.boot)); err != nil {
+			return err
+		}
+		if reason == "" && s.epoch != "" {
+			return nil
+		}
+		old := s.epoch
+		if known {
+			old = t.epoch
+		}
+		if err := w.beginEpoch(reason, old, lost); err != nil || !aside {
+			return err
+		}
+		return w.queueEvent(event.DatabaseSetAside, event.Detail{})
+	}
+	if err = s.once(begin); err != nil && sqldb.Full(err) {
+		if s.makeRoom() {
+			err = s.once(begin)
+		}
+		if err != nil && sqldb.Full(err) && reason == "" && s.epoch != "" {
+			err = nil // with a full disk the box starts all the same; the witness remembers how often
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if reason != "" {
+		s.log.Error("the queue goes on in a new numbering", "reason", reason, "chains_with_losses", len(lost))
+	}
+	s.testify(counters["witnessed"] == 0)
+	err = s.once(func(w *work) error { return w.closeOpen() })
+	if err == nil {
+		err = s.once(func(w *work) error { return w.prune() })
+	}
+	if err != nil && !sqldb.Full(err) { // with a full disk they stay open until the next start
+		return err
+	}
+	prints, err := s.OpenPrints(ctx)
+	if err != nil {
+		return err
+	}
+	for _, row := range prints {
+		s.open[row.ID] = true
+	}
+	return nil
+}
+
+// testify tells the witness where the start has left off. Without a witness the box goes on: it is there for damage.
+func (s *Store) testify(isNew bool) {
+	s.told = s.testimony()
+	err := s.witness.writeNow(s.told)
+	if err == nil && isNew {
+		if err = s.witness.syncNew(); err == nil {
+			err = s.once(func(w *work) error { return w.exec(`UPDATE counter SET value = 1 WHERE name = 'witnessed'`) })
+		}
+	}
+	if err != nil {
+		s.log.Error("witness of the queue not written", "err", err)
+	}
+}
+
+func (s *Store) counters(ctx context.Context) (map[string]int, error) {
+	rows, err := s.conn.QueryContext(ctx, `SELECT name, value FROM counter`)
+	if err != nil {
+		return nil, fmt.Errorf("counters: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	out := map[string]int{}
+	for rows.Next() {
+		var name string
+		var value int
+		if err := rows.Scan(&name, &value); err != nil {
+			return nil, fmt.Errorf("counters: %w", err)
+		}
+		out[name] = value
+	}
+	return out, rows.Err()
+}
+
+// Close waits for what is being written, and closes the database.
+func (s *Store) Close() error {
+	s.waitMu.Lock()
+	again := s.closing
+	s.closing = true
+	s.waitMu.Unlock()
+	s.poke()
+	<-s.stopped
+	if again {
+		return nil
+	}
+	s.checking()
+	s.checked.Wait()
+	err := s.closeFiles()
+	last := s.told
+	last.clean = err == nil
+	s.witness.write(last)
+	return errors.Join(err, s.witness.close())
+}
+
+func (s *Store) closeFiles() (err error) {
+	s.interruptReaders() // there is none but in a program that still runs
+	s.interrupt()
+	if s.read != nil {
+		err = s.read.Close()
+	}
+	for _, st := range s.statements {
+		err = errors.Join(err, st.Close())
+	}
+	if s.conn != nil {
+		err = errors.Join(err, s.conn.Close())
+	}
+	return errors.Join(err, s.db.Close())
+}
 
 // Epoch returns the present epoch.
-func (s *Store) Epoch() envelope.Epoch { return "" }
+func (s *Store) Epoch() envelope.Epoch {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.epoch
+}
 
 // Boot returns the number of this start, from 1.
-func (s *Store) Boot() uint32 { return 0 }
-
-// Record stores row and e in one transaction (kiosk.Journal).
-func (s *Store) Record(ctx context.Context, row kiosk.SessionRow, e event.Event) error {
-	return errSkeleton
-}
-
-// Enqueue stores events, all or none.
-func (s *Store) Enqueue(ctx context.Context, events ...event.Event) error { return errSkeleton }
-
-// Chains is of outbox.Queue.
-func (s *Store) Chains(ctx context.Context) ([]outbox.Chain, error) { return nil, errSkeleton }
-
-// Read is of outbox.Queue.
-func (s *Store) Read(ctx context.Context, c envelope.Chain, after uint64, events, bytes int) (envelope.Run, error) {
-	return envelope.Run{}, errSkeleton
-}
-
-// HashAt is of outbox.Queue.
-func (s *Store) HashAt(ctx context.Context, c envelope.Chain, seq uint64) (envelope.Hash, bool, error) {
-	return envelope.Hash{}, false, errSkeleton
-}
-
-// Acked is of outbox.Queue.
-func (s *Store) Acked(ctx context.Context, c envelope.Chain, seq, safe uint64) error {
-	return errSkeleton
-}
-
-// Rewind is of outbox.Queue.
-func (s *Store) Rewind(ctx context.Context, c envelope.Chain) error { return errSkeleton }
-
-// Renew is of outbox.Queue.
-func (s *Store) Renew(ctx context.Context, c envelope.Chain, reason string) error { return errSkeleton }
-
-// Bury is of outbox.Queue.
-func (s *Store) Bury(ctx context.Context, c envelope.Chain, seq uint64, reason string) error {
-	return errSkeleton
-}
-
-// DeadEvent is an event that can never be delivered.
-type DeadEvent struct {
-	Chain  envelope.Chain `json:"chain"`
-	Seq    uint64         `json:"seq"`
-	Kind   string         `json:"kind"`   // "" when it cannot be read any more
-	Reason string         `json:"reason"` // damaged, or the hub's word
-	At     time.Time      `json:"at"`     // when it was found
-}
-
-// Dead lists the events that can never be delivered, without what is in them.
-func (s *Store) Dead(ctx context.Context) ([]DeadEvent, error) { return nil, errSkeleton }
-
-// Queued returns how many events wait for the hub and when the oldest one happened (zero when none waits).
-func (s *Store) Queued(ctx context.Context) (n int, oldest time.Time, err error) {
-	return 0, time.Time{}, errSkeleton
-}
-
-// Report fills in what the queue knows of a report: Epoch, Streams, Dead, Gaps, Dropped, Disk and SealKeys.
-func (s *Store) Report(ctx context.Context) (wire.Report, error) { return wire.Report{}, errSkeleton }
-
-// DiskState returns how full the database is: ok | warn (70 %) | high (85 %) | full (95 % of Config.MaxPages).
-func (s *Store) DiskState() string { return "ok" }
-
-// Prune deletes the rows of visits and jobs that ended longer than a day ago, and events that were kept long enough.
-func (s *Store) Prune(ctx context.Context) error { return errSkeleton }
-
-// SavePrint is of printing.Journal.
-func (s *Store) SavePrint(ctx context.Context, row printing.Row) error { return errSkeleton }
-
-// OpenPrints is of printing.Journal.
-func (s *Store) OpenPrints(ctx context.Context) ([]printing.Row, error) { return nil, errSkeleton }
+func (s *Store) Boot() uint32 { return s.boot }
