@@ -70,18 +70,22 @@ func (s *stage) setNotice(ctx context.Context, to noticeState) error {
 			return err
 		}
 	}
-	var made struct {
-		ID string `json:"id"`
-	}
+	id := ""
 	if ok {
+		var made []struct {
+			ID string `json:"id"`
+		}
 		err := s.command(ctx, &made, "hub", "notice", "add", "--json", "--config", config, "--severity", string(to),
-			"--text", text["it"], "--text", "en="+text["en"])
+			"--text", text["it"], "--text-en", text["en"])
 		if err != nil {
 			return err
+		}
+		if len(made) == 1 {
+			id = made[0].ID
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.notice, s.noticeID = to, made.ID
+	s.notice, s.noticeID = to, id
 	return nil
 }
