@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -68,8 +69,9 @@ func (s *Stream) UnmarshalText(b []byte) error {
 			return nil
 		}
 	}
-	var n uint8
-	if _, err := fmt.Sscanf(string(b), "stream %d", &n); err != nil {
+	number, ok := strings.CutPrefix(string(b), "stream ")
+	n, err := strconv.ParseUint(number, 10, 8)
+	if !ok || err != nil || Stream(n).Known() {
 		return fmt.Errorf("%q is not a stream", b)
 	}
 	*s = Stream(n)
