@@ -2,7 +2,8 @@
 //
 // A phone brings the challenge it read from a kiosk's QR (see package crossdevice). The Desk says which kiosk that is,
 // lets one login only answer it, gives the phone the code to type there, and holds the citizen's identity, sealed for
-// the box, until the box has fetched it. Everything is in RAM and gone within minutes; a restart forgets all logins.
+// the box, until the box has fetched it. Everything is gone within minutes. It is kept in a moment.Store: in the memory
+// of a hub alone, where a restart forgets all logins, or where all hubs find it.
 package login
 
 import (
@@ -13,11 +14,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"sportello.example/sync/citizen"
 	"sportello.example/sync/crossdevice"
+	"sportello.example/sync/hub/moment"
 	"sportello.example/sync/wire"
 )
 
@@ -46,6 +47,9 @@ var (
 // ErrMalformed means that a box asked for something that is no nonce.
 var ErrMalformed = errors.New("not a nonce")
 
+// ErrNobody means that nobody has logged in with a challenge, or no longer.
+var ErrNobody = errors.New("nobody has logged in")
+
 // ErrUnknownBox is for Boxes to answer.
 var ErrUnknownBox = errors.New("box not enrolled")
 
@@ -68,8 +72,10 @@ type Config struct {
 	Master []byte             // 32 bytes that the keys of all boxes are derived from
 	Key    ed25519.PrivateKey // signs tokens
 	Boxes  Boxes
-	Now    func() time.Time
-	Log    *slog.Logger
+	// Moments is where logins under way are kept; nil: in memory of the Desk's own.
+	Moments moment.Store
+	Now     func() time.Time
+	Log     *slog.Logger
 }
 
 // Visit is one phone's look at one challenge: where its citizen says to be.
@@ -86,43 +92,22 @@ type Visit struct {
 func (v Visit) Box() uint32 { return v.challenge.Box }
 
 // Same reports whether w is a look at the same challenge.
-func (v Visit) Same(w Visit) bool { return v.key() == w.key() }
-
-func (v Visit) key() key { return key{v.challenge.Box, v.challenge.Nonce} }
+func (v Visit) Same(w Visit) bool {
+	return v.challenge.Box == w.challenge.Box && v.challenge.Nonce == w.challenge.Nonce
+}
 
 // Desk pairs kiosks and phones. It may be used by several goroutines.
-type Desk struct {
-	cfg Config
-
-	mu      sync.Mutex
-	tickets map[key]*ticket
-	count   map[uint32]int // of tickets, per box
-	swept   time.Time
-}
-
-// key names a challenge. The box is part of it, so that no box can touch another one's.
-type key struct {
-	box   uint32
-	nonce [10]byte
-}
-
-// ticket is what is known of one challenge.
-type ticket struct {
-	state      wire.LoginState
-	forget     time.Time
-	seen       time.Time     // when a phone first came, zero before
-	changed    chan struct{} // closed when state changes
-	until      time.Time     // when the two below are forgotten, after a login
-	token      []byte
-	fiscalCode citizen.FiscalCode
-}
+type Desk struct{ cfg Config }
 
 // New returns a Desk.
 func New(cfg Config) (*Desk, error) {
 	if len(cfg.Master) != 32 || len(cfg.Key) != ed25519.PrivateKeySize {
 		return nil, errors.New("login desk: needs a master key of 32 bytes and an Ed25519 key")
 	}
-	return &Desk{cfg: cfg, tickets: make(map[key]*ticket), count: make(map[uint32]int)}, nil
+	if cfg.Moments == nil {
+		cfg.Moments = moment.New(cfg.Now)
+	}
+	return &Desk{cfg: cfg}, nil
 }
 
 // Run forgets what is over, every half minute, until ctx ends.
@@ -134,15 +119,15 @@ func (d *Desk) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			d.mu.Lock()
-			d.sweep(d.cfg.Now())
-			d.mu.Unlock()
+			if err := d.cfg.Moments.Sweep(ctx); err != nil && ctx.Err() == nil {
+				d.cfg.Log.WarnContext(ctx, "logins that are over not forgotten", "err", err, "retry_in", sweepEvery)
+			}
 		}
 	}
 }
 
 // Open reads the challenge that a phone brought. It changes nothing: people scan a QR twice. The errors are ErrForged,
-// ErrRevoked, ErrExpired, ErrUsed, ErrCancelled, ErrBusy, or that of Boxes.
+// ErrRevoked, ErrExpired, ErrUsed, ErrCancelled, ErrBusy, or that of Boxes or Moments.
 func (d *Desk) Open(ctx context.Context, encoded string) (Visit, error) {
 	var box Box
 	var boxErr error
@@ -168,19 +153,21 @@ func (d *Desk) Open(ctx context.Context, encoded string) (Visit, error) {
 			return Visit{}, ErrExpired
 		}
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	t, err := d.ticket(c, now)
+	var seen time.Time
+	err = d.change(ctx, c, func(t *ticket) error {
+		if err := t.open(); err != nil {
+			return err
+		}
+		if t.Seen.IsZero() {
+			t.Seen = now.UTC()
+		}
+		seen = t.Seen
+		return nil
+	})
 	if err != nil {
 		return Visit{}, err
 	}
-	if err := t.open(); err != nil {
-		return Visit{}, err
-	}
-	if t.seen.IsZero() {
-		t.seen = now
-	}
-	v := Visit{Branch: box.Branch, Kiosk: int(c.Kiosk), ClockUnknown: c.T == 0, Until: t.seen.Add(crossdevice.TTL), challenge: c}
+	v := Visit{Branch: box.Branch, Kiosk: int(c.Kiosk), ClockUnknown: c.T == 0, Until: seen.Add(crossdevice.TTL), challenge: c}
 	if c.T != 0 {
 		// A box whose clock is fast or slow by minutes must not make the hub promise nothing or too much.
 		if until := time.Unix(int64(c.T), 0).Add(-box.Drift).Add(crossdevice.TTL); until.After(now) && until.Before(v.Until) {
@@ -216,73 +203,83 @@ func (d *Desk) Complete(ctx context.Context, v Visit, proof citizen.IdentityProo
 	if err != nil {
 		return "", fmt.Errorf("login at box %d: %w", c.Box, err)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	t, err := d.ticket(c, now)
+	err = d.change(ctx, c, func(t *ticket) error {
+		if err := t.open(); err != nil {
+			return err
+		}
+		t.become(wire.LoginDone)
+		t.identity = &identity{Token: token, FiscalCode: proof.FiscalCode.Reveal()}
+		t.until = now.Add(identityFor)
+		t.outlive(c, now)
+		return nil
+	})
 	if err != nil {
 		return "", err
 	}
-	if err := t.open(); err != nil {
-		return "", err
-	}
-	t.token, t.fiscalCode, t.until = token, proof.FiscalCode, now.Add(identityFor)
-	t.become(wire.LoginDone)
-	t.outlive(c, now)
 	d.cfg.Log.Info("login completed", "box", c.Box, "kiosk", c.Kiosk, "scheme", string(proof.Scheme), "level", proof.Level)
 	return crossdevice.Code(crossdevice.Derive(d.cfg.Master, c.Box, c.Epoch), c, level), nil
 }
 
 // Cancel is "No, annulla" before the login: the challenge is burnt, and the kiosk is told. After the login it does
-// nothing: whoever else photographed the QR cannot undo it.
-func (d *Desk) Cancel(v Visit) { d.end(v, wire.LoginCancelled) }
+// nothing: whoever else photographed the QR cannot undo it. The error is that of Moments.
+func (d *Desk) Cancel(ctx context.Context, v Visit) error { return d.end(ctx, v, wire.LoginCancelled) }
 
 // Refuse is an identity provider's error: the challenge is burnt, and the kiosk is told, so that it can offer another.
-func (d *Desk) Refuse(v Visit) { d.end(v, wire.LoginRefused) }
+// The error is that of Moments.
+func (d *Desk) Refuse(ctx context.Context, v Visit) error { return d.end(ctx, v, wire.LoginRefused) }
 
-func (d *Desk) end(v Visit, s wire.LoginState) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+func (d *Desk) end(ctx context.Context, v Visit, s wire.LoginState) error {
 	now := d.cfg.Now()
-	if t, err := d.ticket(v.challenge, now); err == nil && t.state == wire.LoginWaiting {
-		t.become(s)
-		t.outlive(v.challenge, now)
+	err := d.change(ctx, v.challenge, func(t *ticket) error {
+		if t.State == wire.LoginWaiting {
+			t.become(s)
+			t.outlive(v.challenge, now)
+		}
+		return nil
+	})
+	if errors.Is(err, ErrBusy) { // nothing is known of it, and so nothing is to be burnt
+		return nil
 	}
+	return err
 }
 
 // NotMe is "Non sono io", said on the phone that logged in: the challenge is burnt, the identity is forgotten at once,
-// and the log says that somebody may be getting people to log in for them.
-func (d *Desk) NotMe(v Visit) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	t, err := d.ticket(v.challenge, d.cfg.Now())
-	if err != nil || t.state == wire.LoginCancelled {
-		return
+// and the log says that somebody may be getting people to log in for them. The error is that of Moments.
+func (d *Desk) NotMe(ctx context.Context, v Visit) error {
+	disowned := false
+	err := d.change(ctx, v.challenge, func(t *ticket) error {
+		disowned = t.State != wire.LoginCancelled
+		t.become(wire.LoginCancelled)
+		return nil
+	})
+	if err == nil && disowned {
+		d.cfg.Log.Error("login disowned on the phone", "box", v.challenge.Box, "kiosk", v.challenge.Kiosk)
 	}
-	t.become(wire.LoginCancelled)
-	d.cfg.Log.Error("login disowned on the phone", "box", v.challenge.Box, "kiosk", v.challenge.Kiosk)
+	if errors.Is(err, ErrBusy) {
+		return nil
+	}
+	return err
 }
 
 // Result tells a box how far the phone that read its challenge has got. It blocks until that is more than "waiting",
 // but not longer than wait or MaxWait; when ctx ends it returns ctx's error. A box sees its own challenges only. Ten
-// minutes after a login its token is gone. The other errors are ErrMalformed and ErrBusy.
+// minutes after a login its token is gone. The other errors are ErrMalformed, ErrBusy, and that of Moments.
 func (d *Desk) Result(ctx context.Context, boxNumber uint32, nonceHex string, wait time.Duration) (wire.Login, error) {
 	c, err := named(boxNumber, nonceHex)
 	if err != nil {
 		return wire.Login{}, err
 	}
+	if wait <= 0 {
+		return d.state(ctx, c)
+	}
 	timeout := time.NewTimer(min(wait, MaxWait))
 	defer timeout.Stop()
+	changed, stop := d.cfg.Moments.Watch(tickets, name(c))
+	defer stop()
 	for {
-		d.mu.Lock()
-		t, err := d.ticket(c, d.cfg.Now())
-		if err != nil {
-			d.mu.Unlock()
-			return wire.Login{}, err
-		}
-		res, changed := wire.Login{State: t.state, Token: t.token}, t.changed
-		d.mu.Unlock()
-		if res.State != wire.LoginWaiting || wait <= 0 {
-			return res, nil
+		res, err := d.state(ctx, c)
+		if err != nil || res.State != wire.LoginWaiting {
+			return res, err
 		}
 		select {
 		case <-changed:
@@ -294,21 +291,40 @@ func (d *Desk) Result(ctx context.Context, boxNumber uint32, nonceHex string, wa
 	}
 }
 
+// state returns how far a login has got. One that nobody knows begins.
+func (d *Desk) state(ctx context.Context, c crossdevice.Challenge) (res wire.Login, err error) {
+	t, err := d.ticket(ctx, c)
+	if errors.Is(err, moment.ErrNone) {
+		err = d.change(ctx, c, func(now *ticket) error {
+			t = *now
+			return nil
+		})
+	}
+	if err != nil {
+		return wire.Login{}, err
+	}
+	res.State = t.State
+	if t.identity != nil {
+		res.Token = t.identity.Token
+	}
+	return res, nil
+}
+
 // Citizen returns the fiscal code of whoever logged in with a challenge of a box, for ten minutes after the login: the
-// hub may ask the registry for that person only.
-func (d *Desk) Citizen(boxNumber uint32, nonceHex string) (fiscalCode string, ok bool) {
+// hub may ask the registry for that person only. It fails with ErrNobody.
+func (d *Desk) Citizen(ctx context.Context, boxNumber uint32, nonceHex string) (fiscalCode string, err error) {
 	c, err := named(boxNumber, nonceHex)
 	if err != nil {
-		return "", false
+		return "", ErrNobody
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	now := d.cfg.Now()
-	t := d.tickets[key{c.Box, c.Nonce}]
-	if t == nil || t.state != wire.LoginDone || !now.Before(t.until) {
-		return "", false
+	t, err := d.ticket(ctx, c)
+	if errors.Is(err, moment.ErrNone) || err == nil && (t.State != wire.LoginDone || t.identity == nil) {
+		return "", ErrNobody
 	}
-	return t.fiscalCode.Reveal(), true
+	if err != nil {
+		return "", err
+	}
+	return t.identity.FiscalCode, nil
 }
 
 func named(box uint32, nonceHex string) (crossdevice.Challenge, error) {
@@ -320,74 +336,4 @@ func named(box uint32, nonceHex string) (crossdevice.Challenge, error) {
 		return c, ErrMalformed
 	}
 	return c, nil
-}
-
-// ticket returns the ticket of a challenge, a new one if need be. The caller holds mu.
-func (d *Desk) ticket(c crossdevice.Challenge, now time.Time) (*ticket, error) {
-	if now.Sub(d.swept) >= sweepEvery || now.Before(d.swept) {
-		d.sweep(now)
-	}
-	k := key{c.Box, c.Nonce}
-	t := d.tickets[k]
-	if t == nil {
-		if d.count[c.Box] >= perBox {
-			return nil, ErrBusy
-		}
-		t = &ticket{state: wire.LoginWaiting, forget: now.Add(remember), changed: make(chan struct{})}
-		d.tickets[k] = t
-		d.count[c.Box]++
-	}
-	t.expire(now)
-	return t, nil
-}
-
-// sweep forgets what is over. The caller holds mu.
-func (d *Desk) sweep(now time.Time) {
-	d.swept = now
-	for k, t := range d.tickets {
-		t.expire(now)
-		if !now.Before(t.forget) {
-			delete(d.tickets, k)
-			if d.count[k.box]--; d.count[k.box] == 0 {
-				delete(d.count, k.box)
-			}
-		}
-	}
-}
-
-// open returns nil while a login can still answer the challenge.
-func (t *ticket) open() error {
-	switch t.state {
-	case wire.LoginWaiting:
-		return nil
-	case wire.LoginDone:
-		return ErrUsed
-	default:
-		return ErrCancelled
-	}
-}
-
-// become ends the ticket's wait. Only a login that is done keeps anything.
-func (t *ticket) become(s wire.LoginState) {
-	if t.state == wire.LoginWaiting {
-		close(t.changed)
-	}
-	t.state = s
-	if s != wire.LoginDone {
-		t.token, t.fiscalCode, t.until = nil, citizen.FiscalCode{}, time.Time{}
-	}
-}
-
-// outlive keeps a ticket for as long as the challenge c could be shown to the hub again.
-func (t *ticket) outlive(c crossdevice.Challenge, now time.Time) {
-	if c.T == 0 {
-		t.forget = now.Add(rememberOld)
-	}
-}
-
-// expire forgets the citizen when the time for acting on their behalf is over; that there was a login stays known.
-func (t *ticket) expire(now time.Time) {
-	if t.state == wire.LoginDone && !t.until.IsZero() && !now.Before(t.until) {
-		t.token, t.fiscalCode, t.until = nil, citizen.FiscalCode{}, time.Time{}
-	}
 }

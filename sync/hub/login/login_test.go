@@ -139,8 +139,8 @@ func TestFromQRToIdentity(t *testing.T) {
 	if err != nil || tok.FiscalCode != proof(t).FiscalCode || tok.FamilyName.Reveal() != "Rossi" {
 		t.Errorf("token: %v", err)
 	}
-	if f, ok := h.Citizen(7, c.NonceHex()); !ok || f != "RSSMRA80A01Y100Z" {
-		t.Errorf("citizen: %q, %v", f, ok)
+	if f, err := h.Citizen(t.Context(), 7, c.NonceHex()); err != nil || f != "RSSMRA80A01Y100Z" {
+		t.Errorf("citizen: %q, %v", f, err)
 	}
 	for _, secret := range []string{"RSSMRA", "Maria", code} {
 		if strings.Contains(h.log.String(), secret) {
@@ -226,12 +226,12 @@ func TestOpenRefuses(t *testing.T) {
 		}, login.ErrUsed},
 		{"cancelled", func(t *testing.T, h *hub) string {
 			_, qr := show(t, h.box(2, true))
-			h.Cancel(open(t, h, qr))
+			_ = h.Cancel(t.Context(), open(t, h, qr))
 			return qr
 		}, login.ErrCancelled},
 		{"refused by the identity provider", func(t *testing.T, h *hub) string {
 			_, qr := show(t, h.box(2, true))
-			h.Refuse(open(t, h, qr))
+			_ = h.Refuse(t.Context(), open(t, h, qr))
 			return qr
 		}, login.ErrCancelled},
 		{"looked at twice", func(t *testing.T, h *hub) string {
@@ -284,7 +284,7 @@ func TestCompleteRefuses(t *testing.T) {
 		do   func(h *hub, v login.Visit)
 		want error
 	}{
-		{"cancelled meanwhile", func(h *hub, v login.Visit) { h.Cancel(v) }, login.ErrCancelled},
+		{"cancelled meanwhile", func(h *hub, v login.Visit) { _ = h.Cancel(context.Background(), v) }, login.ErrCancelled},
 		{"too late for the kiosk", func(h *hub, v login.Visit) { h.offset = 9 * time.Minute }, login.ErrExpired},
 		{"revoked meanwhile", func(h *hub, v login.Visit) { delete(h.boxes, 7) }, login.ErrRevoked},
 	} {
@@ -316,12 +316,14 @@ func TestNotMe(t *testing.T) {
 	if _, err := h.Complete(t.Context(), v, proof(t)); err != nil {
 		t.Fatal(err)
 	}
-	h.Cancel(v) // anybody who saw the QR could say this
-	if _, ok := h.Citizen(7, c.NonceHex()); !ok {
+	_ = h.Cancel(t.Context(), v) // anybody who saw the QR could say this
+	if _, err := h.Citizen(t.Context(), 7, c.NonceHex()); err != nil {
 		t.Error("cancelling undoes a login")
 	}
-	h.NotMe(v)
-	if _, ok := h.Citizen(7, c.NonceHex()); ok {
+	if err := h.NotMe(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Citizen(t.Context(), 7, c.NonceHex()); !errors.Is(err, login.ErrNobody) {
 		t.Error("the hub may still act for the citizen")
 	}
 	if res, err := h.Result(t.Context(), 7, c.NonceHex(), 0); err != nil || res.State != wire.LoginCancelled || res.Token != nil {
@@ -386,11 +388,11 @@ func TestIdentityIsForgotten(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { defer close(done); _ = h.Run(ctx) }()
 		time.Sleep(10*time.Minute - time.Second)
-		if _, ok := h.Citizen(7, c.NonceHex()); !ok {
+		if _, err := h.Citizen(t.Context(), 7, c.NonceHex()); err != nil {
 			t.Error("forgotten too early")
 		}
 		time.Sleep(2 * time.Second)
-		if _, ok := h.Citizen(7, c.NonceHex()); ok {
+		if _, err := h.Citizen(t.Context(), 7, c.NonceHex()); !errors.Is(err, login.ErrNobody) {
 			t.Error("still known after ten minutes")
 		}
 		if res, err := h.Result(t.Context(), 7, c.NonceHex(), 0); err != nil || res.Token != nil {

@@ -10,8 +10,11 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/subtle"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +23,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"sportello.example/sync/hub/moment"
 )
 
 // Paths of the hub's SPID endpoints, below its public URL.
@@ -46,6 +51,7 @@ type Config struct {
 	Sources      []string
 	Organization Organization
 	Client       *http.Client // nil: one with a time-out of 10 s
+	Moments      moment.Store // where requests wait for their responses; nil: in memory of the Provider's own
 	Now          func() time.Time
 	Log          *slog.Logger
 }
@@ -70,8 +76,6 @@ type Provider struct {
 	metadata []byte
 
 	mu      sync.Mutex
-	pending map[string]Request // by RelayState
-	relay   map[string]string  // RelayState of each flow's one request
 	sources []source
 }
 
@@ -106,8 +110,11 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 	if cfg.Client == nil {
 		cfg.Client = &http.Client{Timeout: 10 * time.Second}
 	}
+	if cfg.Moments == nil {
+		cfg.Moments = moment.New(cfg.Now)
+	}
 	cfg.Organization.fill()
-	p := &Provider{cfg: cfg, acs: cfg.PublicURL.JoinPath(PathACS).String(), pending: make(map[string]Request), relay: make(map[string]string)}
+	p := &Provider{cfg: cfg, acs: cfg.PublicURL.JoinPath(PathACS).String()}
 	var err error
 	if p.key, p.cert, err = loadKey(cfg); err != nil {
 		return nil, fmt.Errorf("spid: %w", err)
@@ -148,64 +155,88 @@ func loopback(u *url.URL) bool {
 // byte by byte, for as long as key and configuration are: AgID registers it.
 func (p *Provider) Metadata() []byte { return p.metadata }
 
+// pending are the requests that wait, one for each flow, by what slot makes of it.
+var pending = moment.Space{Name: "spid", Total: maxPending}
+
+// waiting is a request that waits.
+type waiting struct {
+	Relay   string  `json:"relay"` // RelayState that it travels with
+	Request Request `json:"request"`
+}
+
+// slot is the beginning of a flow's RelayStates: it says where its request waits, and not which flow it is.
+func slot(flow string) string {
+	h := sha256.Sum256([]byte("spid/" + flow))
+	return base64.RawURLEncoding.EncodeToString(h[:12])
+}
+
+// slotSize is the length of what slot returns.
+const slotSize = 16
+
 // Begin makes an AuthnRequest for an IdP and returns the address to send the browser to (with status 302). flow names
 // the browser's login and comes back from Take; a flow has one request at a time, and a new one replaces the last. The
-// login must reach at least level 2. The errors are ErrUnknownIdP and ErrBusy.
-func (p *Provider) Begin(idp, flow string) (redirect string, err error) {
+// login must reach at least level 2. The errors are ErrUnknownIdP, ErrBusy and that of Moments.
+func (p *Provider) Begin(ctx context.Context, idp, flow string) (redirect string, err error) {
 	dest, ok := p.idp(idp)
 	if !ok {
 		return "", ErrUnknownIdP
 	}
-	now := p.cfg.Now()
-	req := Request{ID: "_" + token(20), IdP: idp, Flow: flow, Level: 2, Issued: now}
-	relay := token(24)
-	if redirect, err = p.redirect(req, dest.SSO, relay); err != nil {
+	now := p.cfg.Now().UTC()
+	w := waiting{Relay: slot(flow) + token(24), Request: Request{ID: "_" + token(20), IdP: idp, Flow: flow, Level: 2, Issued: now}}
+	if redirect, err = p.redirect(w.Request, dest.SSO, w.Relay); err != nil {
 		return "", fmt.Errorf("request to %s: %w", idp, err)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.forget(flow)
-	if len(p.pending) >= maxPending {
-		p.sweep(now)
+	value, err := json.Marshal(w)
+	if err != nil {
+		return "", fmt.Errorf("request to %s: %w", idp, err)
 	}
-	if len(p.pending) >= maxPending {
+	err = p.cfg.Moments.Change(ctx, pending, slot(flow), func(e *moment.Entry, _ bool) error {
+		e.Value, e.Until = value, now.Add(pendingFor)
+		return nil
+	})
+	if errors.Is(err, moment.ErrFull) {
 		return "", ErrBusy
 	}
-	p.pending[relay], p.relay[flow] = req, relay
+	if err != nil {
+		return "", err
+	}
 	return redirect, nil
 }
 
-// Forget forgets the request of a flow that is over, if there is one.
-func (p *Provider) Forget(flow string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.forget(flow)
-}
-
-// forget is Forget. The caller holds mu.
-func (p *Provider) forget(flow string) {
-	delete(p.pending, p.relay[flow])
-	delete(p.relay, flow)
+// Forget forgets the request of a flow that is over, if there is one. The error is that of Moments.
+func (p *Provider) Forget(ctx context.Context, flow string) error {
+	return p.cfg.Moments.Change(ctx, pending, slot(flow), func(e *moment.Entry, _ bool) error {
+		*e = moment.Entry{}
+		return nil
+	})
 }
 
 // Take returns the request that a RelayState stands for and forgets it: whatever comes of the Response, there is no
-// second one. It returns ErrNoRequest for one that is not known, was taken, or is older than 15 minutes. The caller
-// compares Request.Flow with the browser's before it goes on to Verify.
-func (p *Provider) Take(relayState string) (Request, error) {
-	if len(relayState) > maxRelay {
+// second one. It returns ErrNoRequest for one that is not known, was taken, or is older than 15 minutes, and the error of
+// Moments. The caller compares Request.Flow with the browser's before it goes on to Verify.
+func (p *Provider) Take(ctx context.Context, relayState string) (Request, error) {
+	if len(relayState) > maxRelay || len(relayState) < slotSize {
 		return Request{}, ErrNoRequest
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	req, ok := p.pending[relayState]
-	if !ok {
-		return Request{}, ErrNoRequest
+	var w waiting
+	err := p.cfg.Moments.Change(ctx, pending, relayState[:slotSize], func(e *moment.Entry, there bool) error {
+		w = waiting{}
+		if !there {
+			return ErrNoRequest
+		}
+		if err := json.Unmarshal(e.Value, &w); err != nil {
+			return fmt.Errorf("stored request: %w", err)
+		}
+		if subtle.ConstantTimeCompare([]byte(w.Relay), []byte(relayState)) != 1 {
+			return ErrNoRequest
+		}
+		*e = moment.Entry{}
+		return nil
+	})
+	if err != nil {
+		return Request{}, err
 	}
-	p.forget(req.Flow)
-	if p.cfg.Now().Sub(req.Issued) > pendingFor {
-		return Request{}, ErrNoRequest
-	}
-	return req, nil
+	return w.Request, nil
 }
 
 // Run forgets requests that nobody answered and reads the IdPs' metadata again, a source that failed every minute, the
@@ -218,19 +249,10 @@ func (p *Provider) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			p.mu.Lock()
-			p.sweep(p.cfg.Now())
-			p.mu.Unlock()
+			if err := p.cfg.Moments.Sweep(ctx); err != nil && ctx.Err() == nil {
+				p.cfg.Log.WarnContext(ctx, "requests that nobody answered not forgotten", "err", err, "retry_in", time.Minute)
+			}
 			p.refresh(ctx)
-		}
-	}
-}
-
-// sweep forgets old requests. The caller holds mu.
-func (p *Provider) sweep(now time.Time) {
-	for _, req := range p.pending {
-		if now.Sub(req.Issued) > pendingFor {
-			p.forget(req.Flow)
 		}
 	}
 }

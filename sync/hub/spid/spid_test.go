@@ -106,7 +106,7 @@ func parse(t testing.TB, s string) *url.URL {
 // answer begins a login and returns its request and the IdP's Response, wrong in the way that fault names.
 func (p *place) answer(t testing.TB, fiscalCode, fault string) (spid.Request, string) {
 	t.Helper()
-	redirect, err := p.Begin(p.idp.URL(), "flow")
+	redirect, err := p.Begin(t.Context(), p.idp.URL(), "flow")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func (p *place) answer(t testing.TB, fiscalCode, fault string) (spid.Request, st
 	if err != nil {
 		t.Fatal(err)
 	}
-	req, err := p.Take(relay)
+	req, err := p.Take(t.Context(), relay)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestErrorCodes(t *testing.T) {
 		19: "credenziali", 20: "livello 2", 21: "tempo", 22: "consenso", 23: "sospesa", 24: "non è riuscito", 25: "annullato", 30: "personale",
 		12: "non è al momento disponibile (codice 12)",
 	} {
-		redirect, err := p.Begin(p.idp.URL(), "flow")
+		redirect, err := p.Begin(t.Context(), p.idp.URL(), "flow")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +148,7 @@ func TestErrorCodes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req, err := p.Take(relay)
+		req, err := p.Take(t.Context(), relay)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,20 +196,23 @@ func TestTake(t *testing.T) {
 		{"once", func(_ *place, relay string) (string, time.Duration) { return relay, 0 }, nil},
 		{"after fourteen minutes", func(_ *place, relay string) (string, time.Duration) { return relay, 14 * time.Minute }, nil},
 		{"after sixteen minutes", func(_ *place, relay string) (string, time.Duration) { return relay, 16 * time.Minute }, spid.ErrNoRequest},
-		{"twice", func(p *place, relay string) (string, time.Duration) { _, _ = p.Take(relay); return relay, 0 }, spid.ErrNoRequest},
+		{"twice", func(p *place, relay string) (string, time.Duration) {
+			_, _ = p.Take(context.Background(), relay)
+			return relay, 0
+		}, spid.ErrNoRequest},
 		{"unknown", func(*place, string) (string, time.Duration) { return "unknown", 0 }, spid.ErrNoRequest},
 		{"empty", func(*place, string) (string, time.Duration) { return "", 0 }, spid.ErrNoRequest},
 		{"long", func(*place, string) (string, time.Duration) { return strings.Repeat("x", 1<<20), 0 }, spid.ErrNoRequest},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p.offset = 0
-			redirect, err := p.Begin(p.idp.URL(), "my flow")
+			redirect, err := p.Begin(t.Context(), p.idp.URL(), "my flow")
 			if err != nil {
 				t.Fatal(err)
 			}
 			relay, later := tt.do(p, parse(t, redirect).Query().Get("RelayState"))
 			p.offset = later
-			req, err := p.Take(relay)
+			req, err := p.Take(t.Context(), relay)
 			if !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
@@ -224,15 +227,16 @@ func TestOneRequestForEachFlow(t *testing.T) {
 	p := newPlace(t)
 	begin := func(flow string) string {
 		t.Helper()
-		redirect, err := p.Begin(p.idp.URL(), flow)
+		redirect, err := p.Begin(t.Context(), p.idp.URL(), flow)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return parse(t, redirect).Query().Get("RelayState")
 	}
 	first, second, other, over := begin("a"), begin("a"), begin("b"), begin("c")
-	p.Forget("c")
-	p.Forget("nobody's")
+	if err := errors.Join(p.Forget(t.Context(), "c"), p.Forget(t.Context(), "nobody's")); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		name, relay string
 		want        error
@@ -243,7 +247,7 @@ func TestOneRequestForEachFlow(t *testing.T) {
 		{"of a flow that is over", over, spid.ErrNoRequest},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := p.Take(tt.relay); !errors.Is(err, tt.want) {
+			if _, err := p.Take(t.Context(), tt.relay); !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
 		})
@@ -252,10 +256,10 @@ func TestOneRequestForEachFlow(t *testing.T) {
 
 func TestAuthnRequest(t *testing.T) {
 	p := newPlace(t)
-	if _, err := p.Begin("https://another.example", "flow"); !errors.Is(err, spid.ErrUnknownIdP) {
+	if _, err := p.Begin(t.Context(), "https://another.example", "flow"); !errors.Is(err, spid.ErrUnknownIdP) {
 		t.Errorf("unknown IdP: got %v", err)
 	}
-	redirect, err := p.Begin(p.idp.URL(), "flow")
+	redirect, err := p.Begin(t.Context(), p.idp.URL(), "flow")
 	if err != nil {
 		t.Fatal(err)
 	}

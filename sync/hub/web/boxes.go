@@ -28,8 +28,8 @@ import (
 type Logins interface {
 	// Result blocks until a login is more than waiting, or until wait has passed.
 	Result(ctx context.Context, box uint32, nonceHex string, wait time.Duration) (wire.Login, error)
-	// Citizen returns who logged in with a challenge of a box.
-	Citizen(box uint32, nonceHex string) (fiscalCode string, ok bool)
+	// Citizen returns who logged in with a challenge of a box. It fails with login.ErrNobody.
+	Citizen(ctx context.Context, box uint32, nonceHex string) (fiscalCode string, err error)
 }
 
 // Registry fetches what the national registry knows and certifies. Its errors are anpr.ErrNotRegistered,
@@ -102,9 +102,6 @@ const retryAfter = "5"
 // errMalformed means that a box sent what is no message.
 var errMalformed = errors.New("malformed")
 
-// errLoginUnknown means that nobody has logged in with that challenge, or no longer.
-var errLoginUnknown = errors.New("login unknown")
-
 // problems pairs errors with what a box is told.
 var problems = []struct {
 	err    error
@@ -122,7 +119,7 @@ var problems = []struct {
 	{ingest.ErrBusy, http.StatusServiceUnavailable, wire.ProblemTooMany},
 	{login.ErrMalformed, http.StatusBadRequest, wire.ProblemMalformed},
 	{login.ErrBusy, http.StatusTooManyRequests, wire.ProblemTooMany},
-	{errLoginUnknown, http.StatusNotFound, wire.ProblemLoginUnknown},
+	{login.ErrNobody, http.StatusNotFound, wire.ProblemLoginUnknown},
 	{pickup.ErrNone, http.StatusNotFound, wire.ProblemNoSuchRequest},
 	{pickup.ErrTooMany, http.StatusTooManyRequests, wire.ProblemTooMany},
 	{anpr.ErrNotRegistered, http.StatusNotFound, wire.ProblemNotRegistered},
@@ -176,9 +173,9 @@ func (s *Server) family(c echo.Context, box uint32) error {
 	if err != nil {
 		return err
 	}
-	who, ok := s.cfg.Logins.Citizen(box, nonce)
-	if !ok {
-		return errLoginUnknown
+	who, err := s.cfg.Logins.Citizen(c.Request().Context(), box, nonce)
+	if err != nil {
+		return err
 	}
 	members, err := s.cfg.Registry.Family(c.Request().Context(), who)
 	if err != nil {
@@ -196,9 +193,9 @@ func (s *Server) certificate(c echo.Context, box uint32) error {
 	if err := json.Unmarshal(body, &q); err != nil || len(q.Certificates) == 0 || len(q.Nonce) > maxNonce {
 		return errMalformed
 	}
-	who, ok := s.cfg.Logins.Citizen(box, q.Nonce)
-	if !ok {
-		return errLoginUnknown
+	who, err := s.cfg.Logins.Citizen(c.Request().Context(), box, q.Nonce)
+	if err != nil {
+		return err
 	}
 	pdf, err := s.cfg.Registry.Certificate(c.Request().Context(), who, q)
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 	"sportello.example/sync/event"
 	"sportello.example/sync/hub/anpr"
 	"sportello.example/sync/hub/fleet"
+	"sportello.example/sync/hub/login"
 	"sportello.example/sync/hub/pickup"
 	"sportello.example/sync/hub/sqlite"
 	"sportello.example/sync/hub/stats"
@@ -84,8 +85,11 @@ func (h *hub) Result(ctx context.Context, box uint32, n string, wait time.Durati
 	}
 }
 
-func (h *hub) Citizen(box uint32, n string) (string, bool) {
-	return fiscalCode, box == 1 && n == nonce
+func (h *hub) Citizen(_ context.Context, box uint32, n string) (string, error) {
+	if box != 1 || n != nonce {
+		return "", login.ErrNobody
+	}
+	return fiscalCode, nil
 }
 
 func (h *hub) Family(_ context.Context, who string) ([]wire.Member, error) {

@@ -1,18 +1,15 @@
 package web
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"net/http"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"sportello.example/sync/citizen"
 	"sportello.example/sync/hub/login"
+	"sportello.example/sync/hub/moment"
 	"sportello.example/sync/hub/spid"
 )
 
@@ -20,6 +17,8 @@ import (
 type Phones struct {
 	Login *login.Desk
 	SPID  *spid.Provider
+	// Moments is where phones' logins are kept; nil: in memory of the Server's own. Somebody else sweeps it.
+	Moments moment.Store
 }
 
 // Paths of the phone's pages. A kiosk's QR holds /P/ and a challenge, in upper case throughout; the rest is lower case.
@@ -39,6 +38,7 @@ const (
 	// Whoever photographs a QR must not be able to keep phones away from other kiosks, nor from the other boxes.
 	perChallenge = 5         // phones between a QR and its code
 	perBox       = 200       // phones at one box
+	maxName      = 64        // characters of a flow's name
 	maxForm      = 16 << 10  // bytes of our own forms
 	maxACS       = 512 << 10 // bytes of what an identity provider's page posts
 )
@@ -50,20 +50,7 @@ type phones struct {
 	spid     *spid.Provider
 	cookie   http.Cookie // how the flow cookie is set
 	sameSite *http.CrossOriginProtection
-
-	mu    sync.Mutex
-	flows map[string]*flow
-	byBox map[uint32][]string // names of flows, oldest first
-}
-
-// flow is one phone's login, from "Continua" to the code. The cookie holds its name; everything else stays here.
-type flow struct {
-	visit login.Visit
-	lang  string
-	born  time.Time
-	end   *time.Timer
-	proof *citizen.IdentityProof // of a browser that came back without the cookie, until it has confirmed
-	code  string                 // "" before the login
+	moments  moment.Store
 }
 
 var (
@@ -80,14 +67,16 @@ func (s *Server) phoneRoutes(e *echo.Echo) {
 		return // a hub without logins, as some tests make it
 	}
 	p := &phones{
-		Server: s, desk: s.cfg.Phones.Login, spid: s.cfg.Phones.SPID,
-		flows: make(map[string]*flow), byBox: make(map[uint32][]string), sameSite: http.NewCrossOriginProtection(),
+		Server: s, desk: s.cfg.Phones.Login, spid: s.cfg.Phones.SPID, moments: s.cfg.Phones.Moments, sameSite: http.NewCrossOriginProtection(),
 		// The identity provider's page posts to us across sites: only SameSite=None is sent along then, and only over
 		// TLS. On loopback, where both are the same site to a browser, Lax does.
 		cookie: http.Cookie{
 			Name: "__Host-login", Path: "/", MaxAge: int(flowFor / time.Second),
 			HttpOnly: true, Secure: true, SameSite: http.SameSiteNoneMode,
 		},
+	}
+	if p.moments == nil {
+		p.moments = moment.New(s.cfg.Now)
 	}
 	if s.cfg.PublicURL.Scheme != "https" {
 		p.cookie.Name, p.cookie.Secure, p.cookie.SameSite = "login", false, http.SameSiteLaxMode
@@ -151,7 +140,9 @@ func (p *phones) answer(c echo.Context) error {
 	}
 	switch c.FormValue("answer") {
 	case "no":
-		p.desk.Cancel(v)
+		if err := p.desk.Cancel(c.Request().Context(), v); err != nil {
+			return p.sorry(c, err)
+		}
 		return p.render(c, http.StatusOK, "cancelled", phoneView{Visit: v})
 	case "yes":
 		if err := p.begin(c, &flow{visit: v, lang: p.lang(c)}); err != nil {
@@ -185,13 +176,15 @@ func (p *phones) toIdP(c echo.Context) error {
 	if err != nil {
 		return p.sorry(c, err)
 	}
-	to, err := p.spid.Begin(c.QueryParam("idp"), name)
+	ctx := c.Request().Context()
+	to, err := p.spid.Begin(ctx, c.QueryParam("idp"), name)
 	if errors.Is(err, spid.ErrUnknownIdP) {
 		return echo.NewHTTPError(http.StatusBadRequest)
 	}
 	if err == nil {
-		if _, err = p.find(name); err != nil {
-			p.spid.Forget(name) // the flow was dropped meanwhile, and the request was not there to be dropped with it
+		if _, err = p.find(ctx, name); err != nil {
+			// The flow was dropped meanwhile, and the request was not there to be dropped with it.
+			err = errors.Join(err, p.spid.Forget(ctx, name))
 		}
 	}
 	if err != nil {
@@ -207,7 +200,7 @@ func (p *phones) fromIdP(c echo.Context) error {
 	if err := r.ParseForm(); err != nil {
 		return p.sorry(c, spid.ErrNoRequest)
 	}
-	req, err := p.spid.Take(r.PostForm.Get("RelayState"))
+	req, err := p.spid.Take(r.Context(), r.PostForm.Get("RelayState"))
 	if err != nil {
 		return p.sorry(c, err)
 	}
@@ -216,7 +209,7 @@ func (p *phones) fromIdP(c echo.Context) error {
 		p.cfg.Log.Warn("response to a request of another browser", "idp", req.IdP)
 		return p.sorry(c, errOtherPhone)
 	}
-	f, err := p.find(req.Flow)
+	f, err := p.find(r.Context(), req.Flow)
 	if err != nil {
 		return p.sorry(c, err)
 	}
@@ -227,7 +220,9 @@ func (p *phones) fromIdP(c echo.Context) error {
 	if here == "" {
 		// The identity provider's app came back in another browser than the one that scanned the QR. Who holds this one
 		// has logged in, but has not said here that they stand at that kiosk.
-		p.forget(req.Flow)
+		if err := p.forget(r.Context(), req.Flow); err != nil {
+			return p.sorry(c, err)
+		}
 		if err := p.begin(c, &flow{visit: f.visit, lang: p.lang(c), proof: &proof}); err != nil {
 			return p.sorry(c, err)
 		}
@@ -246,8 +241,7 @@ func (p *phones) notProved(c echo.Context, f flow, idp string, err error) error 
 	if status.OurFault() {
 		p.cfg.Log.Error("identity provider finds our request malformed", "idp", idp, "code", status.Code)
 	}
-	p.desk.Refuse(f.visit)
-	return p.sorry(c, err)
+	return p.sorry(c, errors.Join(err, p.desk.Refuse(c.Request().Context(), f.visit)))
 }
 
 func (p *phones) complete(c echo.Context, name string, f flow, proof citizen.IdentityProof) error {
@@ -255,11 +249,9 @@ func (p *phones) complete(c echo.Context, name string, f flow, proof citizen.Ide
 	if err != nil {
 		return p.sorry(c, err)
 	}
-	p.mu.Lock()
-	if f := p.flows[name]; f != nil {
-		f.code, f.proof = code, nil
+	if err := p.change(c.Request().Context(), name, func(f *flow) { f.code, f.proof = code, nil }); err != nil {
+		return p.sorry(c, err)
 	}
-	p.mu.Unlock()
 	return c.Redirect(http.StatusSeeOther, pathCode)
 }
 
@@ -281,8 +273,10 @@ func (p *phones) cancel(c echo.Context) error {
 	if err != nil {
 		return p.sorry(c, err)
 	}
-	p.desk.Cancel(f.visit)
-	p.forget(name)
+	ctx := c.Request().Context()
+	if err := errors.Join(p.desk.Cancel(ctx, f.visit), p.forget(ctx, name)); err != nil {
+		return p.sorry(c, err)
+	}
 	return p.render(c, http.StatusOK, "cancelled", phoneView{Visit: f.visit})
 }
 
@@ -309,111 +303,17 @@ func (p *phones) notMe(c echo.Context) error {
 	if err != nil {
 		return p.sorry(c, err)
 	}
+	ctx, over := c.Request().Context(), p.desk.NotMe
 	if f.code == "" {
-		p.desk.Cancel(f.visit)
-	} else {
-		p.desk.NotMe(f.visit)
+		over = p.desk.Cancel
 	}
-	p.forget(name)
+	if err := errors.Join(over(ctx, f.visit), p.forget(ctx, name)); err != nil {
+		return p.sorry(c, err)
+	}
 	return p.render(c, http.StatusOK, "notme", phoneView{Visit: f.visit})
 }
 
 // logout has nothing to end: a login of level 2 leaves no session, neither here nor at the identity provider.
 func (p *phones) logout(c echo.Context) error {
 	return p.render(c, http.StatusOK, "logout", phoneView{})
-}
-
-// begin remembers f under a new name and gives that to the browser. When too many phones answer one challenge, the one
-// that came first is forgotten; when there are too many at the box or at the hub, the error is errManyFlows.
-func (p *phones) begin(c echo.Context, f *flow) error {
-	b := make([]byte, 32)
-	if _, err := rand.Read(b); err != nil {
-		return err
-	}
-	name := hex.EncodeToString(b)
-	f.born = p.cfg.Now()
-	p.mu.Lock()
-	err := p.makeRoom(f.visit)
-	if err == nil {
-		box := f.visit.Box()
-		p.flows[name], p.byBox[box] = f, append(p.byBox[box], name)
-		// Also when nobody asks any more, nothing of the citizen stays.
-		f.end = time.AfterFunc(flowFor, func() { p.forget(name) })
-	}
-	p.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	cookie := p.cookie
-	cookie.Value = name
-	c.SetCookie(&cookie)
-	return nil
-}
-
-// makeRoom makes room for one more flow of v's challenge. A flow that has its code stays. The caller holds mu.
-func (p *phones) makeRoom(v login.Visit) error {
-	oldest, n := "", 0
-	for _, name := range p.byBox[v.Box()] {
-		if f := p.flows[name]; f.code == "" && f.visit.Same(v) {
-			if n++; n == 1 {
-				oldest = name
-			}
-		}
-	}
-	if n >= perChallenge {
-		p.drop(oldest)
-	}
-	if len(p.byBox[v.Box()]) >= perBox || len(p.flows) >= maxFlows {
-		return errManyFlows
-	}
-	return nil
-}
-
-// name returns what the browser's cookie says, "" when it has none.
-func (p *phones) name(c echo.Context) string {
-	ck, err := c.Cookie(p.cookie.Name)
-	if err != nil {
-		return ""
-	}
-	return ck.Value
-}
-
-// flow returns the flow of the browser.
-func (p *phones) flow(c echo.Context) (string, flow, error) {
-	name := p.name(c)
-	f, err := p.find(name)
-	return name, f, err
-}
-
-func (p *phones) find(name string) (flow, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	f := p.flows[name]
-	if f == nil || p.cfg.Now().Sub(f.born) >= flowFor {
-		return flow{}, errFlowGone
-	}
-	return *f, nil
-}
-
-func (p *phones) forget(name string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.drop(name)
-}
-
-// drop forgets a flow, with its timer and its AuthnRequest: they would pile up otherwise, and the limits on flows would
-// be none on them. The caller holds mu.
-func (p *phones) drop(name string) {
-	f := p.flows[name]
-	if f == nil {
-		return
-	}
-	f.end.Stop()
-	p.spid.Forget(name)
-	delete(p.flows, name)
-	box := f.visit.Box()
-	p.byBox[box] = slices.DeleteFunc(p.byBox[box], func(n string) bool { return n == name })
-	if len(p.byBox[box]) == 0 {
-		delete(p.byBox, box)
-	}
 }

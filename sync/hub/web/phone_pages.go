@@ -174,18 +174,17 @@ func (p *phones) render(c echo.Context, status int, page string, v phoneView) er
 // prefers. Who prefers neither Italian nor English gets English.
 func (p *phones) lang(c echo.Context) string {
 	l := c.QueryParam("lang")
-	name := p.name(c)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	f := p.flows[name]
+	name, f, err := p.flow(c)
 	if l == "it" || l == "en" {
-		if f != nil {
-			f.lang = l
+		if err == nil && f.lang != l {
+			if err := p.change(c.Request().Context(), name, func(f *flow) { f.lang = l }); err != nil {
+				p.cfg.Log.Warn("language of a phone not kept", "err", err)
+			}
 		}
 		return l
 	}
 	// A landing page is a new login, perhaps another person's on the same phone.
-	if f != nil && !strings.HasPrefix(strings.ToLower(c.Path()), "/p/") {
+	if err == nil && !strings.HasPrefix(strings.ToLower(c.Path()), "/p/") {
 		return f.lang
 	}
 	header := strings.ToLower(c.Request().Header.Get("Accept-Language"))

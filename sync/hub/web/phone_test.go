@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"sportello.example/sync/crossdevice"
+	"sportello.example/sync/hub/login"
 	"sportello.example/sync/hub/spid"
 	"sportello.example/sync/hub/spid/spidtest"
 	"sportello.example/sync/hub/web"
@@ -154,7 +155,7 @@ func TestCancelledLogin(t *testing.T) {
 			if res, err := h.desk.Result(t.Context(), 7, c.NonceHex(), 0); err != nil || res.State != tt.want || res.Token != nil {
 				t.Errorf("the box is told %v, %v; want %v", res.State, err, tt.want)
 			}
-			if _, ok := h.desk.Citizen(7, c.NonceHex()); ok {
+			if _, err := h.desk.Citizen(t.Context(), 7, c.NonceHex()); !errors.Is(err, login.ErrNobody) {
 				t.Error("the hub may act for somebody")
 			}
 			again := phone(t)
@@ -202,8 +203,8 @@ func TestSomebodyElsesPhone(t *testing.T) {
 		}
 		says(t, first, http.StatusOK, "Scrivi questo codice")
 		says(t, second, http.StatusGone, "già usato")
-		if f, ok := h.desk.Citizen(7, c.NonceHex()); !ok || f != maria {
-			t.Errorf("the kiosk's citizen is %q", f)
+		if f, err := h.desk.Citizen(t.Context(), 7, c.NonceHex()); err != nil || f != maria {
+			t.Errorf("the kiosk's citizen is %q, %v", f, err)
 		}
 	})
 	t.Run("a response carried to a browser with another login", func(t *testing.T) {
