@@ -28,6 +28,8 @@ type liveState struct {
 	Lights []lightJSON `json:"lights"` //
 	QR     string      `json:"qr"`     // none | live | old | cancelled | refused | expired
 	Print  *printJSON  `json:"print,omitempty"`
+
+	Notices []noticeView `json:"notices"`
 }
 
 type lightJSON struct {
@@ -63,7 +65,7 @@ func (s *Server) events(c echo.Context) error {
 	ctx := c.Request().Context()
 	tick := time.NewTicker(streamTick)
 	defer tick.Stop()
-	board := s.cfg.Board.Watch(ctx)
+	board, notices := s.cfg.Board.Watch(ctx), s.noticesChanged(ctx)
 	var last string
 	var said time.Time
 	for {
@@ -94,6 +96,7 @@ func (s *Server) events(c echo.Context) error {
 		case <-s.closed.Done():
 			return nil
 		case <-board:
+		case <-notices:
 		case <-changed:
 		case <-done:
 			v.session, v.view = nil, kiosk.View{}
@@ -114,6 +117,7 @@ func (s *Server) liveState(c echo.Context, v *visit, on kiosk.Step) liveState {
 	for _, li := range ls.all {
 		st.Lights = append(st.Lights, lightJSON(li))
 	}
+	st.Notices, _ = s.notices(l, string(on), v.lineUp) // a text that is missing was an error of the page
 	if v.session == nil {
 		return st
 	}

@@ -36,6 +36,7 @@ type page struct {
 	TitleArgs []any
 	Lead      string // what stands under the title, already in the page's language
 	Banner    string // what must be known before anything else, such as that the line is down
+	Notices   []noticeView
 	Error     string // what was wrong with what was sent
 	State     string // the lights in a few words
 	AllGood   bool   // nothing is wrong with any light
@@ -96,6 +97,12 @@ func (s *Server) page(c echo.Context, v visit, name string) *page {
 	ls := s.lights(l)
 	p.State, p.AllGood, p.err = ls.summary, ls.good, ls.err
 	p.Live.Mark = s.mark(v, p.step)
+	if ns, err := s.notices(l, name, v.lineUp); v.kiosk > 0 {
+		p.Notices = ns
+		if p.err == nil {
+			p.err = err
+		}
+	}
 	return p
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"sportello.example/kiosk"
 	"sportello.example/kiosk/locale"
+	"sportello.example/sync/desired"
 	"sportello.example/sync/health"
 )
 
@@ -40,6 +41,12 @@ type Config struct {
 	Now     func() time.Time  // in the branch's time zone: clocks on pages show it
 	Log     *slog.Logger      //
 	City    string            // "": Comune di Milano
+
+	// Notices returns the municipality's messages to citizens that count now, the gravest first; nil: there are none.
+	Notices func() []desired.Posted
+	// NoticesChanged returns a channel that holds a value whenever Notices may return others, until ctx ends; nil: pages
+	// that are open notice within a second.
+	NoticesChanged func(ctx context.Context) <-chan struct{}
 }
 
 // Server draws the pages. Make one with New.

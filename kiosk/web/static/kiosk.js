@@ -12,6 +12,23 @@ addEventListener('submit', e => {
   if (e.target.method === 'post') { e.target.dataset.sent = 1; leaving = performance.now(); }
 });
 
+// The municipality's messages. What is shown already stays as it is, so that it is not read out again.
+const announce = all => {
+  for (const box of [$('#emergency'), $('#notices')]) {
+    const mine = all.filter(n => (n.severity === 'emergency') === (box.id === 'emergency'));
+    for (const old of [...box.children]) if (!mine.some(n => n.id === old.dataset.id)) old.remove();
+    mine.forEach((n, i) => {
+      let el = [...box.children].find(c => c.dataset.id === n.id), fresh = !el;
+      if (fresh) { el = $('#t-' + n.severity).content.firstElementChild.cloneNode(true); el.dataset.id = n.id; }
+      const [head, text, note] = el.lastElementChild.children;
+      text.lang = n.lang;
+      for (const [to, s] of [[head, n.head], [text, n.text], [note, n.note]]) if (to.textContent !== s) to.textContent = s;
+      if (box.children[i] !== el) box.insertBefore(el, box.children[i] ?? null);
+      if (fresh && box.id === 'emergency') scrollTo(0, 0);
+    });
+  }
+};
+
 // Live state.
 let lost;
 const found = () => { clearTimeout(lost); lost = 0; $('#lost').hidden = true; };
@@ -19,8 +36,9 @@ const stream = new EventSource(`${d.base}/events?on=${d.page}`);
 stream.addEventListener('beat', found);
 stream.addEventListener('state', e => {
   found();
-  if (performance.now() - leaving < 5000) return;
   const s = JSON.parse(e.data);
+  announce(s.notices);
+  if (performance.now() - leaving < 5000) return;
   if (!s.stay) return location.replace(s.page);
   if (d.reload && s.mark !== d.mark) return again();
   const t = $('#state');
