@@ -36,6 +36,7 @@ const (
 type Ingest struct {
 	Store Store
 	Ring  seal.Ring          // opens what boxes seal
+	Rings func() seal.Ring   // says what opens it now, in the place of Ring: keys are changed while a hub runs; nil: Ring
 	Key   ed25519.PrivateKey // signs
 	Now   func() time.Time
 	Log   *slog.Logger
@@ -105,7 +106,7 @@ func (in *Ingest) DeliverV1(ctx context.Context, box uint32, b BatchV1) (wire.Ac
 	one := &run{id: id, first: b.First, last: b.First - 1, v1: true}
 	for _, body := range b.Events {
 		one.last++
-		one.items = append(one.items, decodeV1(in.Ring, id, one.last, body))
+		one.items = append(one.items, decodeV1(in.ring(), id, one.last, body))
 	}
 	r := &request{}
 	r.add(one)
@@ -140,7 +141,7 @@ func (in *Ingest) read(box uint32, part envelope.Run) *run {
 		}
 		var it item
 		if missing == nil {
-			it = decode(in.Ring, r.id, seq, e.Encoded)
+			it = decode(in.ring(), r.id, seq, e.Encoded)
 		} else {
 			it = item{row: Row{ID: r.id, Seq: seq, Missing: missing, Judged: Absent}, alarm: absent(part.Chain, seq, missing)}
 		}
@@ -157,4 +158,12 @@ func (r *request) add(part *run) {
 	for i := range part.items {
 		r.bytes += len(part.items[i].row.Encoded)
 	}
+}
+
+// ring is what opens sealed parts now.
+func (in *Ingest) ring() seal.Ring {
+	if in.Rings != nil {
+		return in.Rings()
+	}
+	return in.Ring
 }

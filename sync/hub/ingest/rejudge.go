@@ -38,9 +38,9 @@ func (in *Ingest) rejudge(ctx context.Context, rows []Row) (int, error) {
 	var ids []ChainID
 	understood := 0
 	for _, old := range rows {
-		it := decode(in.Ring, old.ID, old.Seq, old.Encoded)
+		it := decode(in.ring(), old.ID, old.Seq, old.Encoded)
 		if old.hashless() {
-			it = decodeV1(in.Ring, old.ID, old.Seq, old.Encoded)
+			it = decodeV1(in.ring(), old.ID, old.Seq, old.Encoded)
 		}
 		row := it.row
 		if row.Judged == old.Judged {

@@ -4,6 +4,7 @@ package ingesttest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"testing"
 	"time"
 
@@ -43,8 +44,9 @@ func (b *Box) Clone() *Box {
 	c.Boot, c.Mono, c.Clock, c.seal = b.Boot, b.Mono, b.Clock, b.seal
 	for k, v := range b.entries {
 		c.entries[k] = append([]envelope.Entry(nil), v...)
-		c.first[k], c.before[k] = b.first[k], b.before[k]
+		c.first[k] = b.first[k]
 	}
+	maps.Copy(c.before, b.before)
 	return c
 }
 

@@ -1,0 +1,260 @@
+package ingest
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"sportello.example/sync/envelope"
+	"sportello.example/sync/event"
+)
+
+// disk is a box's disk: events of one chain, as text.
+type disk struct {
+	chain envelope.Chain
+	first uint64
+	texts []string // "#3" stands for three that are missing
+}
+
+// hash returns the chain's hash after a number, and the entries up to it.
+func (d disk) entries(upTo uint64) (h envelope.Hash, out []envelope.Entry) {
+	h = envelope.Genesis(d.chain)
+	n := d.first - 1
+	for _, text := range d.texts {
+		if n >= upTo {
+			break
+		}
+		e := envelope.Entry{Encoded: []byte(text)}
+		var count uint64
+		if _, err := fmt.Sscanf(text, "#%d", &count); err == nil {
+			e = envelope.Entry{Missing: &envelope.Missing{Count: count, Reason: envelope.Damaged, Hash: h.Next([]byte(text))}}
+		}
+		h, n = h.After(e), n+e.Count()
+		out = append(out, e)
+	}
+	return h, out
+}
+
+// run is the run from one number to another.
+func (d disk) run(from, to uint64) envelope.Run {
+	r := envelope.Run{Chain: d.chain, First: from, Oldest: from == d.first}
+	var skip []envelope.Entry
+	r.Prev, skip = d.entries(from - 1)
+	var all []envelope.Entry
+	r.Head, all = d.entries(to)
+	r.Entries = all[len(skip):]
+	return r
+}
+
+func texts(from, to int, mark string) (out []string) {
+	for i := from; i <= to; i++ {
+		out = append(out, fmt.Sprint("event ", i, mark))
+	}
+	return out
+}
+
+func TestJudge(t *testing.T) {
+	c := envelope.Chain{Epoch: "00112233445566778899aabbccddeeff", Stream: envelope.Legal}
+	plain := disk{c, 1, texts(1, 12, "")}
+	// A clone of the disk after number 6, which went on otherwise.
+	clone := disk{c, 1, append(texts(1, 6, ""), texts(7, 12, "'")...)}
+	second := disk{c, 1, append(texts(1, 3, ""), texts(4, 9, "''")...)}
+	other := disk{c, 1, texts(1, 12, "*")}
+	holes := disk{c, 1, append(append(texts(1, 3, ""), "#3"), texts(7, 9, "")...)}
+	// cut has nothing older than number 5.
+	cut := func(d disk) envelope.Run { r := d.run(5, 8); r.Oldest = true; return r }
+	type step struct {
+		run    envelope.Run
+		ack    string // number, of which disk the hash there is, and F for a fork
+		stored string // numbers on branches afterwards
+		alarms string
+	}
+	disks := map[string]disk{"p": plain, "q": clone, "s": second, "o": other, "h": holes}
+	for _, tt := range []struct {
+		name  string
+		steps []step
+	}{
+		{"one after the other", []step{
+			{plain.run(1, 3), "3p", "0:1-3", ""},
+			{plain.run(4, 6), "6p", "0:1-6", ""},
+		}},
+		{"duplicates and overlaps", []step{
+			{plain.run(1, 6), "6p", "0:1-6", ""},
+			{plain.run(1, 6), "6p", "0:1-6", ""},
+			{plain.run(2, 4), "6p", "0:1-6", ""},
+			{plain.run(5, 9), "9p", "0:1-9", ""},
+		}},
+		{"a gap stores nothing", []step{
+			{plain.run(1, 3), "3p", "0:1-3", ""},
+			{plain.run(5, 6), "3p", "0:1-3", ""},
+			{plain.run(4, 6), "6p", "0:1-6", ""},
+		}},
+		{"the first thing heard is not the first", []step{
+			{plain.run(5, 6), "0p", "0:", ""},
+			{plain.run(1, 6), "6p", "0:1-6", ""},
+		}},
+		{"what is older never comes", []step{
+			{plain.run(1, 2), "2p", "0:1-2", ""},
+			{cut(plain), "8p", "0:1-8", "absent"},
+			{cut(plain), "8p", "0:1-8", ""},
+			{plain.run(9, 10), "10p", "0:1-10", ""},
+			{plain.run(1, 10), "10p", "0:1-10", ""},
+		}},
+		{"the hub knows nothing and the box has forgotten", []step{
+			{cut(plain), "8p", "0:1-8", "absent"},
+		}},
+		{"a stretch that is missing", []step{
+			{holes.run(1, 3), "3h", "0:1-3", ""},
+			{holes.run(4, 8), "8h", "0:1-8", "absent"},
+			{holes.run(4, 9), "9h", "0:1-9", ""},
+			{holes.run(1, 6), "9h", "0:1-9", ""},
+		}},
+		{"a clone", []step{
+			{plain.run(1, 9), "9p", "0:1-9", ""},
+			{clone.run(7, 8), "8qF", "0:1-9 1:7-8", "fork"},
+			{clone.run(7, 8), "8qF", "0:1-9 1:7-8", ""},
+			{clone.run(9, 12), "12qF", "0:1-9 1:7-12", ""},
+			{plain.run(10, 11), "11pF", "0:1-11 1:7-12", ""},
+			{plain.run(1, 6), "6pF", "0:1-11 1:7-12", ""}, // whose, nobody can say
+			{clone.run(3, 8), "12qF", "0:1-11 1:7-12", ""},
+		}},
+		{"a clone that begins anew", []step{
+			{plain.run(1, 9), "9p", "0:1-9", ""},
+			{clone.run(1, 12), "12qF", "0:1-9 1:7-12", "fork"},
+		}},
+		{"two clones", []step{
+			{plain.run(1, 9), "9p", "0:1-9", ""},
+			{clone.run(5, 12), "12qF", "0:1-9 1:7-12", "fork"},
+			{second.run(2, 6), "6sF", "0:1-9 1:7-12 2:4-6", "fork"},
+			{second.run(7, 9), "9sF", "0:1-9 1:7-12 2:4-9", ""},
+			{clone.run(1, 12), "12qF", "0:1-9 1:7-12 2:4-9", ""},
+		}},
+		{"a clone heard of with a gap", []step{
+			{plain.run(1, 9), "9p", "0:1-9", ""},
+			{clone.run(9, 10), "9p", "0:1-9", ""}, // does not fit: the box begins anew
+			{clone.run(1, 4), "9p", "0:1-9", ""},
+			{clone.run(5, 10), "10qF", "0:1-9 1:7-10", "fork"},
+		}},
+		{"a clone that has forgotten where they part", []step{
+			{plain.run(1, 9), "9p", "0:1-9", ""},
+			{func() envelope.Run { r := clone.run(9, 10); r.Oldest = true; return r }(), "10qF", "0:1-9 1:9-10", "fork"},
+			{clone.run(11, 12), "12qF", "0:1-9 1:9-12", ""},
+			{clone.run(9, 12), "12qF", "0:1-9 1:9-12", ""},
+		}},
+		{"a disk that was put back, and nothing new on it", []step{
+			{plain.run(1, 9), "9p", "0:1-9", ""},
+			{plain.run(4, 6), "9p", "0:1-9", ""}, // more than the box gave out: it begins a new epoch
+		}},
+		{"another history from the first event on", []step{
+			{plain.run(1, 9), "9p", "0:1-9", ""},
+			{other.run(1, 3), "3oF", "0:1-9 1:1-3", "fork"},
+		}},
+		{"only a question", []step{
+			{plain.run(1, 0), "0p", "0:", ""},
+			{plain.run(1, 5), "5p", "0:1-5", ""},
+			{plain.run(6, 5), "5p", "0:1-5", ""},
+			{plain.run(4, 3), "5p", "0:1-5", ""},
+			{plain.run(8, 7), "5p", "0:1-5", ""},
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			in := &Ingest{}
+			h := newHistory(nil, ChainID{Box: 1, Chain: c}, nil)
+			for i, st := range tt.steps {
+				var alarms []string
+				v, err := h.judge(t.Context(), in.read(1, st.run), func(*Branch, []item) {})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, it := range v.items {
+					if it.alarm != nil && it.alarm.Kind != AlarmUnreadable {
+						alarms = append(alarms, it.alarm.Kind)
+					}
+				}
+				if v.alarm != nil {
+					alarms = append(alarms, v.alarm.Kind)
+				}
+				ack := fmt.Sprint(v.seq, "?")
+				for _, name := range []string{"p", "q", "s", "o", "h"} {
+					d := disks[name]
+					if at, es := d.entries(v.seq); at == v.head && covered(es) == v.seq {
+						ack = fmt.Sprint(v.seq, name)
+						if strings.HasPrefix(st.ack, ack) {
+							break
+						}
+					}
+				}
+				if h.forked() {
+					ack += "F"
+				}
+				var stored []string
+				for n, rows := range h.fresh {
+					text := fmt.Sprint(n, ":")
+					if len(rows) > 0 {
+						text += fmt.Sprint(rows[0].Seq, "-", rows[len(rows)-1].last())
+					}
+					for k := 1; k < len(rows); k++ {
+						if rows[k].Seq != rows[k-1].last()+1 {
+							text += " with a hole"
+						}
+					}
+					stored = append(stored, text)
+				}
+				if got := strings.Join(alarms, " "); ack != st.ack || strings.Join(stored, " ") != st.stored || got != st.alarms {
+					t.Errorf("step %d: ack %s, stored %v, alarms %q\nwant     %s, %s, %q", i, ack, stored, got, st.ack, st.stored, st.alarms)
+				}
+			}
+		})
+	}
+}
+
+func covered(es []envelope.Entry) (n uint64) {
+	for _, e := range es {
+		n += e.Count()
+	}
+	return n
+}
+
+func TestDate(t *testing.T) {
+	received := time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
+	hour := func(h int) time.Time { return received.Add(time.Duration(h) * time.Hour) }
+	id := ChainID{Box: 1, Chain: envelope.Chain{Epoch: "aa", Stream: envelope.Legal}}
+	c := clocks{}
+	c.add(Dating{ID: id, Boot: 2, Mono: 3 * time.Hour, New: hour(-10)})
+	c.add(Dating{ID: id, Boot: 2, Mono: 9 * time.Hour, New: hour(-2)}) // its clock had run wrong
+	for _, tt := range []struct {
+		name    string
+		row     Row
+		dated   time.Time
+		want    time.Time
+		certain bool
+	}{
+		{"a clock that was right", Row{Wall: hour(-5), Quality: envelope.Synced}, time.Time{}, hour(-5), true},
+		{"a clock that cannot be right", Row{Wall: hour(2), Quality: envelope.Synced}, time.Time{}, received, false},
+		{"a clock that may be right", Row{Wall: hour(-5), Quality: envelope.Free}, hour(-20), hour(-5), false},
+		{"no clock", Row{Wall: time.Unix(5, 0), Boot: 1}, time.Time{}, received, false},
+		{"no clock, but one before", Row{Boot: 1, Mono: 30 * time.Minute}, hour(-20), hour(-20).Add(30 * time.Minute), false},
+		{"no clock, and on for longer than can be", Row{Boot: 1, Mono: 30 * time.Hour}, hour(-20), received, false},
+		{"no clock in the first release", Row{}, hour(-20), received, false},
+		{"a clock that was set later", Row{Boot: 2, Mono: time.Hour}, hour(-20), hour(-12), true},
+		{"a clock that was set before", Row{Boot: 2, Mono: 4 * time.Hour, Wall: hour(-100), Quality: envelope.Free}, time.Time{}, hour(-9), true},
+		{"a clock that was set twice", Row{Boot: 2, Mono: 8 * time.Hour}, time.Time{}, hour(-3), true},
+		{"not later than it came", Row{Boot: 2, Mono: 20 * time.Hour}, time.Time{}, received, true},
+		{"another start", Row{Boot: 3, Mono: time.Hour}, time.Time{}, received, false},
+	} {
+		tt.row.ID = id
+		if c.date(&tt.row, &Branch{Dated: tt.dated}, received); !tt.row.Happened.Equal(tt.want) || tt.row.Certain != tt.certain {
+			t.Errorf("%s: got %v, %v, want %v, %v", tt.name, tt.row.Happened, tt.row.Certain, tt.want, tt.certain)
+		}
+	}
+}
+
+func TestAlarmsSayNothingThatABoxMayHaveMadeUp(t *testing.T) {
+	name := "Maria Rossi <b>"
+	for k := range kinds {
+		if a := alarmOf(k, event.Detail{Reason: name, Epoch: envelope.Epoch(name), Stream: name, Step: name}); a != nil && strings.Contains(a.Text+a.Key, "Rossi") {
+			t.Errorf("%s: %+v", k, a)
+		}
+	}
+}
