@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"strings"
@@ -22,7 +23,8 @@ type Config struct {
 	BehindProxy   bool   `toml:"behind_proxy"`   // plain HTTP is right: something else does the TLS
 
 	BoxAddress string `toml:"box_address"` // where boxes come in; "": 127.0.0.1:8443
-	Data       string `toml:"data"`        // folder of database and keys; "": see program.StateDir
+	Data       string `toml:"data"`        // folder of keys, and of the database when Database is ""; "": see program.StateDir
+	Database   string `toml:"database"`    // address of a PostgreSQL database that hubs share; "": a file in Data
 
 	Municipality string `toml:"municipality"` // name on the pages; "": Comune
 	TimeZone     string `toml:"time_zone"`    // where days begin and end; "": Europe/Rome
@@ -62,8 +64,9 @@ func LoadConfig(path string) (Config, error) {
 // settings are a Config with its defaults filled in and checked.
 type settings struct {
 	Config
-	url   *url.URL // nil: made from the address once that is known
-	place *time.Location
+	url    *url.URL // nil: made from the address once that is known
+	place  *time.Location
+	logger *slog.Logger // of what goes on in the background; nil: none
 }
 
 func (c Config) settings() (s settings, err error) {
@@ -92,6 +95,10 @@ func (c Config) settings() (s settings, err error) {
 		if _, _, err := net.SplitHostPort(a.addr); err != nil {
 			return settings{}, &program.UsageError{Err: fmt.Errorf("%s: %w", a.name, err), Hint: "addresses look like 127.0.0.1:8081, or :8081 for all interfaces"}
 		}
+	}
+	if c.Database != "" && !strings.HasPrefix(c.Database, "postgres://") && !strings.HasPrefix(c.Database, "postgresql://") {
+		// Not quoted: there may be a password in it.
+		return settings{}, &program.UsageError{Err: errors.New("database: not an address of PostgreSQL"), Hint: "addresses look like postgres://hub:password@db.comune.example/hub; leave it out to keep everything in one file"}
 	}
 	if c.Log != "" && c.Log != "text" && c.Log != "json" {
 		return settings{}, &program.UsageError{Err: fmt.Errorf("log: %q is neither text nor json", c.Log)}
