@@ -241,6 +241,7 @@ func printerLight(st kiosk.PrinterStatus) health.State {
 func (b *Box) run(ctx context.Context) error {
 	pages, err := web.New(web.Config{
 		Desk: b.desk, Board: b.board, Printer: b.spool, Texts: b.texts, Hosts: b.cfg.Hosts, Now: b.now, Log: b.log,
+		Notices: b.queue.notices, NoticesChanged: b.queue.noticesChanged,
 	})
 	if err != nil {
 		return err

@@ -143,6 +143,23 @@ func (q *queue) follow(id *identity.Identity, longPoll func() bool) error {
 	return nil
 }
 
+// notices are what the municipality says to whoever stands at a kiosk now.
+func (q *queue) notices() []desired.Posted {
+	if f := q.follower.Load(); f != nil {
+		return f.Notices()
+	}
+	return nil
+}
+
+// noticesChanged returns a channel that holds a value whenever notices may have changed since the last receive; nil
+// while no hub has let the box in: a page that is open then looks once a second.
+func (q *queue) noticesChanged(ctx context.Context) <-chan struct{} {
+	if f := q.follower.Load(); f != nil {
+		return f.Watch(ctx)
+	}
+	return nil
+}
+
 // takeLimit is how long taking up what a stick brought may last.
 const takeLimit = 30 * time.Second
 
