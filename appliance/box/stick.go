@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -369,7 +370,8 @@ func aside(ctx context.Context, c Config, o Options, do func(*queue) error) (err
 		return err
 	}
 	defer unlock()
-	log := program.Logger(c.Log, o.Stderr)
+	// That there is no line is no news here.
+	log := slog.New(slog.NewTextHandler(o.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	clk := newClock(c, o.Now, nil)
 	q, err := openQueue(ctx, c, o.Now, clk, log)
 	if err != nil {
