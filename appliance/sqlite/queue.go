@@ -247,8 +247,6 @@ func (s *Store) ack(ctx context.Context, c envelope.Chain, safe uint64, to func(
 			st.cursor = min(max(to(old), st.base.seq), st.last.seq)
 			if st.cursor != old.cursor {
 				st.acked = now
-			}
-			if st.cursor > 0 {
 				if err := w.markAck(st, now); err != nil {
 					return err
 				}
@@ -276,7 +274,7 @@ func (s *Store) ack(ctx context.Context, c envelope.Chain, safe uint64, to func(
 	return nil
 }
 
-// ackEvery is how far apart the times are at which it is noted how much the hub has.
+// ackEvery is how long one row notes how much the hub has: events are kept up to so much longer than they need be.
 const ackEvery = 24 * time.Hour
 
 // markAck notes that the hub has everything up to the cursor since now, and nothing beyond it.
@@ -284,10 +282,10 @@ func (w *work) markAck(st *chainState, now time.Time) error {
 	if err := w.exec(`DELETE FROM ack WHERE epoch = ? AND stream = ? AND seq > ?`, st.number, st.Stream, int64(st.cursor)); err != nil {
 		return fmt.Errorf("ack of %s: %w", st.Chain, err)
 	}
-	// One a day is enough, and one that is early would have events forgotten too early: so it is the first of a day.
-	err := w.exec(`INSERT INTO ack (epoch, stream, seq, at) SELECT ?, ?, ?, ? WHERE NOT EXISTS
-		(SELECT 1 FROM ack WHERE epoch = ? AND stream = ? AND at > ?) ON CONFLICT DO NOTHING`,
-		st.number, st.Stream, int64(st.cursor), stamp(now), st.number, st.Stream, stamp(now.Add(-ackEvery)))
+	err := w.exec(`INSERT INTO ack (epoch, stream, day, seq, at) VALUES (?1, ?2,
+		  coalesce((SELECT max(day) FROM ack WHERE epoch = ?1 AND stream = ?2 AND day > ?3), ?5), ?4, ?5)
+		ON CONFLICT (epoch, stream, day) DO UPDATE SET seq = excluded.seq, at = excluded.at`,
+		st.number, st.Stream, stamp(now.Add(-ackEvery)), int64(st.cursor), stamp(now))
 	if err != nil {
 		return fmt.Errorf("ack of %s: %w", st.Chain, err)
 	}

@@ -29,13 +29,15 @@ CREATE TABLE chain (
   PRIMARY KEY (epoch, stream)
 ) STRICT, WITHOUT ROWID;
 
--- By when the hub had how much of a chain: what it has had for long enough may be forgotten without a backup.
+-- By when the hub had how much of a chain: what it has had for long enough may be forgotten without a backup. A row is
+-- for what it got in the day that began then.
 CREATE TABLE ack (
   epoch  INTEGER NOT NULL,
   stream INTEGER NOT NULL,
-  seq    INTEGER NOT NULL,
-  at     TEXT NOT NULL,
-  PRIMARY KEY (epoch, stream, seq)
+  day    TEXT NOT NULL,    -- RFC 3339
+  seq    INTEGER NOT NULL, -- last number it had
+  at     TEXT NOT NULL,    -- since then at the latest
+  PRIMARY KEY (epoch, stream, day)
 ) STRICT, WITHOUT ROWID;
 
 -- The events, a table for each stream. id is epoch.number * 2^40 + number of the event: rows are only ever appended.
