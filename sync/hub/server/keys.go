@@ -10,16 +10,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"sportello.example/provisioning/durable"
-	"sportello.example/sync/seal"
 )
 
 // keys are the hub's own, made at its first start and kept in files of 64 hexadecimal digits.
 type keys struct {
 	master []byte             // the login keys of all boxes are derived from it
 	token  ed25519.PrivateKey // signs identity tokens
-	seal   seal.PrivateKey    // opens what boxes seal
+	seal   *keyring           // opens what boxes seal
 }
 
 func loadKeys(dir string) (k keys, err error) {
@@ -34,11 +34,7 @@ func loadKeys(dir string) (k keys, err error) {
 		return keys{}, err
 	}
 	k.token = ed25519.NewKeyFromSeed(seed)
-	b, err := secret(filepath.Join(dir, "seal.key"))
-	if err != nil {
-		return keys{}, err
-	}
-	k.seal, err = seal.ParseKey(b) // any 32 bytes are an X25519 key
+	k.seal, err = openKeyring(dir, time.Now)
 	return k, err
 }
 

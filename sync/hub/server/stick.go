@@ -242,7 +242,7 @@ func replyPath(path string) string {
 
 // newSticks returns the desk for sticks of a hub with these records and keys.
 func newSticks(r *records, k keys, now func() time.Time, log *slog.Logger) *sticks {
-	ring := seal.Ring{k.seal}
+	ring := k.seal.Ring()
 	return &sticks{
 		fleet: r.fleet, ca: r.ca, ring: ring, key: k.token, now: now,
 		ingest:  &ingest.Ingest{Store: r.store, Ring: ring, Key: k.token, Now: now, Log: log},
@@ -266,7 +266,7 @@ func stickCommands(o Options, f *flags) []*cobra.Command {
 		if err != nil {
 			return err
 		}
-		r, err := openRecords(cmd.Context(), s.Data, time.Now)
+		r, err := s.openRecords(cmd.Context(), time.Now)
 		if err != nil {
 			return err
 		}
