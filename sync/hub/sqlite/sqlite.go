@@ -72,7 +72,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	return s, nil
 }
 
-// Close closes the database.
+// Close closes the database. Closing it again does nothing.
 func (s *Store) Close() error {
 	var errs []error
 	for _, st := range []*sql.Stmt{s.findChain, s.addChain, s.putBranch, s.addEntry} {
@@ -83,7 +83,11 @@ func (s *Store) Close() error {
 	if s.read != nil {
 		errs = append(errs, s.read.Close())
 	}
-	return errors.Join(append(errs, s.write.Close(), s.held.Close())...)
+	errs = append(errs, s.write.Close())
+	if err := s.held.Close(); !errors.Is(err, os.ErrClosed) {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // within runs do in a transaction that holds the write lock from its beginning.
