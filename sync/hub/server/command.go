@@ -51,6 +51,10 @@ were served where. Without a configuration it listens on loopback only.
   hub box add --branch "Biblioteca Harar" --kiosks 2
                                       prepare a box: prints what to give it
   hub box list                        which boxes there are
+  hub notice add --severity emergency --text "L'ufficio chiude alle 15"
+                                      announce something on kiosks
+  hub content put prices.json FILE    give boxes a file
+  hub key rotate                      give boxes another key to seal to
   hub import FILE…                    take in what boxes without a line sent on a USB stick
 
 The configuration is one TOML file; flags win over it. Every field may be left out:
@@ -62,6 +66,8 @@ The configuration is one TOML file; flags win over it. Every field may be left o
   behind_proxy = true                 # plain HTTP elsewhere too: a proxy in front does the TLS
   box_address = "127.0.0.1:8443"      # where boxes come in; always TLS with the hub's own CA
   data = "/var/lib/sportello-hub"     # folder of database and keys: back it up
+  database = "postgres://hub@db.comune.example/hub" # PostgreSQL in place of a file in data: for
+                                      # several hubs at once, which share keys, ca and spid in data
   municipality = "Comune di Milano"   # name on the pages
   time_zone = "Europe/Rome"           # where days begin and end
   log = "text"                        # or "json"
@@ -139,6 +145,9 @@ func Command(o Options) *cobra.Command {
 	root.AddCommand(
 		&cobra.Command{Use: "serve", Short: "Run the hub (what happens without a command)", Args: program.NoArgs, RunE: serve},
 		boxCommand(f),
+		noticeCommand(f),
+		contentCommand(f),
+		keyCommand(f),
 		&cobra.Command{
 			Use: "version", Short: "Print which release this is", Args: program.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
@@ -163,7 +172,7 @@ func boxCommand(f *flags) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		r, err := openRecords(cmd.Context(), s.Data, time.Now)
+		r, err := s.openRecords(cmd.Context(), time.Now)
 		if err != nil {
 			return err
 		}

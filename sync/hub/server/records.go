@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"path/filepath"
 	"time"
@@ -15,32 +16,67 @@ import (
 	"sportello.example/provisioning/durable"
 	"sportello.example/provisioning/identity"
 	"sportello.example/sync/crossdevice"
+	"sportello.example/sync/hub/content"
 	"sportello.example/sync/hub/fleet"
+	"sportello.example/sync/hub/ingest"
 	"sportello.example/sync/hub/login"
+	"sportello.example/sync/hub/moment"
+	"sportello.example/sync/hub/pickup"
+	"sportello.example/sync/hub/postgres"
 	"sportello.example/sync/hub/sqlite"
+	"sportello.example/sync/hub/stats"
 	"sportello.example/sync/sqldb"
 )
 
-// records are what a hub keeps in its data folder.
+// store is a hub's database.
+type store interface {
+	fleet.Store
+	pickup.Store
+	stats.Counter
+	ingest.Store
+	content.Store
+	// Backup writes a copy to a new file; boxes are told that what is in it is safe.
+	Backup(ctx context.Context, file string) error
+	Close() error
+}
+
+// records are what a hub keeps: keys in its data folder, all else in its database.
 type records struct {
 	dir   string
-	store *sqlite.Store
+	store store
 	fleet *fleet.Fleet
 	ca    *ca.CA
 }
 
-// openRecords opens a data folder, and makes what is not there yet. "hub serve" and "hub box" may have it open at the
-// same time.
-func openRecords(ctx context.Context, dir string, now func() time.Time) (*records, error) {
-	if err := durable.Dir(dir); err != nil {
-		return nil, &program.UsageError{Err: fmt.Errorf("data folder: %w", err), Hint: "name a folder that this user may write to with --data"}
+// openRecords opens the configured data folder and database, and makes what is not there yet. "hub serve", "hub box" and
+// other hubs beside the same database may have them open at the same time.
+func (s settings) openRecords(ctx context.Context, now func() time.Time) (*records, error) {
+	if s.Database == "" {
+		return openRecords(ctx, s.Data, now)
 	}
-	abs, err := filepath.Abs(dir)
+	r, err := openFolder(s.Data, now)
 	if err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
+		return nil, err
 	}
-	r := &records{dir: abs}
-	if r.ca, err = ca.LoadOrCreate(filepath.Join(dir, "ca"), now); err != nil {
+	log := slog.New(slog.DiscardHandler)
+	if s.logger != nil {
+		log = s.logger
+	}
+	if r.store, err = postgres.Open(ctx, s.Database, postgres.Options{Now: now, Log: log}); err != nil {
+		if errors.Is(err, postgres.ErrNewer) {
+			return nil, &program.HintError{Err: err, Hint: "run the newer hub; this one has not changed the database"}
+		}
+		return nil, &program.HintError{Err: err, Hint: "look at “database” in the configuration, and whether PostgreSQL runs and lets this hub in"}
+	}
+	r.fleet = fleet.New(r.store, now)
+	return r, nil
+}
+
+// openRecords opens a data folder with the database in it, and makes what is not there yet. "hub serve" and "hub box"
+// may have it open at the same time.
+func openRecords(ctx context.Context, dir string, now func() time.Time) (*records, error) {
+	r, err := openFolder(dir, now)
+	if err != nil {
 		return nil, err
 	}
 	path := filepath.Join(dir, "hub.db")
@@ -55,6 +91,43 @@ func openRecords(ctx context.Context, dir string, now func() time.Time) (*record
 	}
 	r.fleet = fleet.New(r.store, now)
 	return r, nil
+}
+
+// openFolder opens a data folder, without a database.
+func openFolder(dir string, now func() time.Time) (*records, error) {
+	if err := durable.Dir(dir); err != nil {
+		return nil, &program.UsageError{Err: fmt.Errorf("data folder: %w", err), Hint: "name a folder that this user may write to with --data"}
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	authority, err := ca.LoadOrCreate(filepath.Join(dir, "ca"), now)
+	if err != nil {
+		return nil, err
+	}
+	return &records{dir: abs, ca: authority}, nil
+}
+
+// moments returns where logins under way are kept, and what is to run for that.
+func (r *records) moments(k keys, now func() time.Time) (moment.Store, []func(context.Context) error, error) {
+	shared, ok := r.store.(*postgres.Store)
+	if !ok {
+		return moment.New(now), nil, nil
+	}
+	m, err := shared.Moments(k.master)
+	if err != nil {
+		return nil, nil, err
+	}
+	return m, []func(context.Context) error{shared.Run, m.Run}, nil
+}
+
+// writers is how many deliveries are stored at the same time.
+func (r *records) writers() int {
+	if _, ok := r.store.(*postgres.Store); ok {
+		return 2 // of this hub: while one waits for the disk, the other reads what boxes send
+	}
+	return 1
 }
 
 func (r *records) Close() error { return r.store.Close() }
@@ -91,7 +164,7 @@ func (r *records) complete(k keys, public *url.URL) func(context.Context, *ident
 			return errors.New("token key has no public half")
 		}
 		e.LoginEpoch, e.KeyQR, e.KeyCode = b.LoginEpoch, shared.QR, shared.Code
-		e.PublicURL, e.HubTokenKey, e.HubSealKey = public.String(), pub, k.seal.Public()
+		e.PublicURL, e.HubTokenKey, e.HubSealKey = public.String(), pub, presentKey(ctx, r.store, k.seal.Public()[0])
 		return nil
 	}
 }

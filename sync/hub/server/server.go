@@ -19,13 +19,13 @@ import (
 	"sportello.example/provisioning/admit"
 	"sportello.example/provisioning/throttle"
 	"sportello.example/sync/hub/anpr"
+	"sportello.example/sync/hub/content"
 	"sportello.example/sync/hub/ingest"
 	"sportello.example/sync/hub/login"
 	"sportello.example/sync/hub/pickup"
 	"sportello.example/sync/hub/spid"
 	"sportello.example/sync/hub/stats"
 	"sportello.example/sync/hub/web"
-	"sportello.example/sync/seal"
 )
 
 // Addresses are where a hub listens.
@@ -47,7 +47,8 @@ func Run(ctx context.Context, c Config, log *slog.Logger, ready func(Addresses))
 	if err != nil {
 		return err
 	}
-	r, err := openRecords(ctx, s.Data, time.Now)
+	s.logger = log
+	r, err := s.openRecords(ctx, time.Now)
 	if err != nil {
 		return err
 	}
@@ -77,18 +78,26 @@ func run(ctx context.Context, s settings, r *records, log *slog.Logger, ready fu
 	}
 	publicURL := s.publicURL(public.Addr())
 
-	desk, err := login.New(login.Config{Master: k.master, Key: k.token, Boxes: r, Now: time.Now, Log: log})
+	moments, shared, err := r.moments(k, time.Now)
+	if err != nil {
+		return err
+	}
+	desk, err := login.New(login.Config{Master: k.master, Key: k.token, Boxes: r, Moments: moments, Now: time.Now, Log: log})
 	if err != nil {
 		return fmt.Errorf("logins: %w", err)
 	}
 	sp, err := spid.New(ctx, spid.Config{
 		PublicURL: publicURL, EntityID: s.SPID.EntityID, Dir: filepath.Join(s.Data, "spid"), Sources: s.SPID.IdPMetadata,
-		Organization: spid.Organization(s.SPID.Organization), Now: time.Now, Log: log,
+		Organization: spid.Organization(s.SPID.Organization), Moments: moments, Now: time.Now, Log: log,
 	})
 	if err != nil {
 		return &program.HintError{Err: fmt.Errorf("spid: %w", err), Hint: "look at the section [spid] of the configuration"}
 	}
-	in := &ingest.Ingest{Store: r.store, Ring: seal.Ring{k.seal}, Key: k.token, Now: time.Now, Log: log}
+	if err := registerKeys(ctx, r.store, k.seal.Public(), time.Now()); err != nil {
+		return err
+	}
+	docs := content.New(content.Config{Store: r.store, Key: k.token, Now: time.Now, Log: log})
+	in := &ingest.Ingest{Store: r.store, Rings: k.seal.Ring, Key: k.token, Now: time.Now, Log: log, Writers: r.writers()}
 	registry := s.registry()
 	ws, err := web.New(web.Config{
 		Log: log, Now: time.Now, PublicURL: publicURL, Municipality: s.Municipality, Place: s.place,
@@ -98,6 +107,7 @@ func run(ctx context.Context, s settings, r *records, log *slog.Logger, ready fu
 		},
 		Fleet:   r.fleet,
 		Ingest:  in,
+		Content: docs,
 		Reports: &stats.Reports{Counter: r.store, Boxes: r.fleet, Now: time.Now, Place: s.place},
 		Requests: &pickup.Desk{
 			Store: r.store, Now: time.Now,
@@ -105,7 +115,7 @@ func run(ctx context.Context, s settings, r *records, log *slog.Logger, ready fu
 		},
 		Logins:   desk,
 		Registry: registry,
-		Phones:   web.Phones{Login: desk, SPID: sp},
+		Phones:   web.Phones{Login: desk, SPID: sp, Moments: moments},
 	})
 	if err != nil {
 		return err
@@ -114,10 +124,12 @@ func run(ctx context.Context, s settings, r *records, log *slog.Logger, ready fu
 	tasks := []func(context.Context) error{
 		func(ctx context.Context) error { return judgeAgain(ctx, in, log) },
 		desk.Run,
+		docs.Run,
 		sp.Run,
 		func(ctx context.Context) error { return serve(ctx, boxes, r.ca.TLSConfig(), ws.BoxHandler(), log) },
 		func(ctx context.Context) error { return serve(ctx, public, publicTLS, ws.PublicHandler(), log) },
 	}
+	tasks = append(tasks, shared...)
 	if c, ok := registry.(*anpr.Client); ok {
 		tasks = append(tasks, func(ctx context.Context) error { return keepAsking(ctx, c, log) })
 	}
