@@ -13,7 +13,6 @@ const (
 	otherMonths = `
 SELECT DISTINCT date_trunc('month', received AT TIME ZONE 'UTC') FROM event_other
 WHERE received < $1 AND received >= $2 ORDER BY 1 LIMIT 12`
-	haveMonth   = `SELECT to_regclass($1) IS NOT NULL`
 	makeMonth   = `CREATE TABLE %s (LIKE event INCLUDING DEFAULTS INCLUDING CONSTRAINTS)`
 	fillMonth   = `WITH old AS (DELETE FROM event_other WHERE received >= '%s' AND received < '%s' RETURNING *) INSERT INTO %s SELECT * FROM old`
 	boundMonth  = `ALTER TABLE %s ADD CONSTRAINT %s CHECK (received >= '%s' AND received < '%s')`
@@ -52,7 +51,7 @@ func (s *Store) prepareMonths(ctx context.Context) error {
 func (s *Store) prepareMonth(ctx context.Context, m time.Time) error {
 	name := "event_" + m.Format("200601")
 	there := false
-	if err := s.pool.QueryRow(ctx, haveMonth, name).Scan(&there); err != nil || there {
+	if err := s.pool.QueryRow(ctx, haveTable, name).Scan(&there); err != nil || there {
 		return err
 	}
 	from, to := m.Format(time.RFC3339), m.AddDate(0, 1, 0).Format(time.RFC3339)
@@ -60,7 +59,7 @@ func (s *Store) prepareMonth(ctx context.Context, m time.Time) error {
 		if _, err := tx.Exec(ctx, takeLock, int64(lockSchema)); err != nil {
 			return err
 		}
-		if err := tx.QueryRow(ctx, haveMonth, name).Scan(&there); err != nil || there {
+		if err := tx.QueryRow(ctx, haveTable, name).Scan(&there); err != nil || there {
 			return err // another hub was faster
 		}
 		// Made beside the table and attached: that holds up nobody who writes events. The constraint spares ATTACH from

@@ -134,8 +134,9 @@ const (
 	makeVersion  = `CREATE TABLE IF NOT EXISTS schema_version (one boolean PRIMARY KEY DEFAULT true CHECK (one), version integer NOT NULL)`
 	readVersion  = `SELECT version FROM schema_version`
 	writeVersion = `INSERT INTO schema_version (version) VALUES ($1) ON CONFLICT (one) DO UPDATE SET version = excluded.version`
-	noTimeout    = `SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0`
-	haveVersion  = `SELECT to_regclass('schema_version') IS NOT NULL`
+	// By a look into the table of tables: to_regclass may remember that there was none before the lock was had.
+	haveTable = `SELECT EXISTS (SELECT FROM pg_class WHERE relname = $1 AND relnamespace = current_schema()::regnamespace)`
+	noTimeout = `SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0`
 )
 
 // migrate brings the schema up to date.
@@ -153,7 +154,7 @@ func (s *Store) migrate(ctx context.Context, from fs.FS) error {
 			return fmt.Errorf("wait for other hubs: %w", err)
 		}
 		have, there := 0, false
-		if err := tx.QueryRow(ctx, haveVersion).Scan(&there); err != nil {
+		if err := tx.QueryRow(ctx, haveTable, "schema_version").Scan(&there); err != nil {
 			return fmt.Errorf("read schema version: %w", err)
 		}
 		if there {

@@ -344,3 +344,20 @@ func SQL(t testing.TB, dsn, text string) string {
 	}
 	return shared.cluster.SQL(t, strings.TrimPrefix(u.Path, "/"), text)
 }
+
+// Restore replaces a database that New made by a backup, as the documentation says.
+func Restore(t testing.TB, dsn, file string) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd, err := shared.cluster.command("pg_restore", "--clean", "--if-exists", "--no-owner", "--exit-on-error", "--single-transaction", "-d", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdin = bytes.NewReader(b) // whom the programs run as need not be able to read the file
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("pg_restore: %v: %s", err, out)
+	}
+}
