@@ -117,6 +117,7 @@ func assemble(ctx context.Context, cfg Config, now func() time.Time, log *slog.L
 	b.queue = q
 	b.hub = &municipality{now: b.clock.HubTime}
 	b.relay = outbox.New(q, b.hub, outbox.Options{Log: log, Box: q.box, Keys: q.keys})
+	q.kick = b.relay.Kick
 	b.draw = &raster.Rasteriser{CacheDir: filepath.Join(cfg.Data, "cache", "pdf")}
 	if err := os.MkdirAll(b.draw.CacheDir, 0o700); err != nil {
 		return nil, errors.Join(fmt.Errorf("cache: %w", err), q.Close())
@@ -402,5 +403,4 @@ func (b *Box) onUp(down time.Duration) {
 
 func (b *Box) onDown() {
 	b.disk(full(b.queue.line(event.LineDown, event.Detail{})))
-	b.relay.Kick()
 }

@@ -38,6 +38,7 @@ type queue struct {
 	source   source
 	contact  atomic.Int64 // when the hub was last heard of, Unix seconds; 0: never
 
+	kick   func()      // told that an event waits; nil: nobody is
 	untold atomic.Bool // what the clock learned has not been stored yet
 }
 
@@ -159,6 +160,14 @@ func (q *queue) tellTime(ctx context.Context) {
 		return
 	}
 	q.untold.Store(false)
+	q.waits()
+}
+
+// waits tells whoever delivers that an event waits.
+func (q *queue) waits() {
+	if q.kick != nil {
+		q.kick()
+	}
 }
 
 // report says how the box and its queue are.
@@ -185,6 +194,7 @@ func (q *queue) line(kind event.Kind, detail event.Detail) error {
 	if err != nil {
 		q.log.Error("event not stored", "kind", kind, "err", err)
 	}
+	q.waits()
 	return err
 }
 

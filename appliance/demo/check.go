@@ -187,6 +187,7 @@ func (c *checker) queued(ctx context.Context) error {
 
 // acknowledged fails unless the queue is empty because the hub has said so: the box believes nothing that is not signed.
 func (c *checker) acknowledged(ctx context.Context) error {
+	pause(ctx, time.Second) // what is shown may be half a second old
 	st, err := c.until(ctx, 30*time.Second, "the queue is acknowledged", func(st state) bool { return st.Box.Queue == 0 })
 	if err != nil {
 		return err
@@ -257,11 +258,11 @@ func (c *checker) mended(ctx context.Context) error {
 func (c *checker) counted(ctx context.Context) error {
 	sheets := func(st state) int { return len(st.Sheets) - len(c.before.Sheets) }
 	right := func(st state) bool {
-		return st.Box.Queue == 0 &&
-			st.Municipality.Total.Sessions-c.before.Municipality.Total.Sessions == c.visits &&
+		return st.Municipality.Total.Sessions-c.before.Municipality.Total.Sessions == c.visits &&
 			st.Municipality.Total.Papers-c.before.Municipality.Total.Papers == sheets(st)
 	}
-	if _, err := c.until(ctx, 30*time.Second, fmt.Sprintf("%d sessions at the hub", c.visits), right); err != nil {
+	all := func(st state) bool { return st.Box.Queue == 0 && right(st) }
+	if _, err := c.until(ctx, 30*time.Second, fmt.Sprintf("%d sessions at the hub", c.visits), all); err != nil {
 		return err
 	}
 	pause(ctx, 1500*time.Millisecond)
