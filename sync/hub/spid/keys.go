@@ -43,32 +43,45 @@ func loadKey(cfg Config) (*rsa.PrivateKey, *x509.Certificate, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		key, err = newKey(filepath.Join(cfg.Dir, keyFile))
 	}
+	if errors.Is(err, fs.ErrExist) { // another hub on the same folder was faster
+		key, err = readKey(filepath.Join(cfg.Dir, keyFile))
+	}
 	if err != nil {
 		return nil, nil, err
 	}
+	cert, err := loadCert(cfg, key, os.Link)
+	if errors.Is(err, fs.ErrExist) {
+		cert, err = loadCert(cfg, key, os.Rename)
+	}
+	return key, cert, err
+}
+
+// loadCert returns the certificate of key, and makes it when it is not there or another entity's. One that is made comes
+// to its place by move.
+func loadCert(cfg Config, key *rsa.PrivateKey, move func(from, to string) error) (*x509.Certificate, error) {
 	path := filepath.Join(cfg.Dir, certFile)
 	raw, err := os.ReadFile(path)
 	if err == nil {
 		cert, perr := parseCert(raw)
 		switch {
 		case perr != nil:
-			return nil, nil, fmt.Errorf("%s: %w", path, perr)
+			return nil, fmt.Errorf("%s: %w", path, perr)
 		case key.PublicKey.Equal(cert.PublicKey) && subjectURI(cert) == cfg.EntityID:
-			return key, cert, nil
+			return cert, nil
 		}
+		move = os.Rename
 		cfg.Log.Warn("spid certificate was for another entity, replaced", "entity_id", cfg.EntityID)
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("read certificate: %w", err)
+		return nil, fmt.Errorf("read certificate: %w", err)
 	}
 	der, err := newCert(cfg, key)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make certificate: %w", err)
+		return nil, fmt.Errorf("make certificate: %w", err)
 	}
-	if err := writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644); err != nil {
-		return nil, nil, err
+	if err := writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644, move); err != nil {
+		return nil, err
 	}
-	cert, err := x509.ParseCertificate(der)
-	return key, cert, err
+	return x509.ParseCertificate(der)
 }
 
 func readKey(path string) (*rsa.PrivateKey, error) {
@@ -100,7 +113,7 @@ func newKey(path string) (*rsa.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
 	}
-	return key, writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	return key, writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600, os.Link)
 }
 
 func newCert(cfg Config, key *rsa.PrivateKey) ([]byte, error) {
@@ -159,13 +172,14 @@ func subjectURI(c *x509.Certificate) string {
 	return ""
 }
 
-// writeFile writes beside, syncs and renames: a pulled plug leaves the old file or the new one.
-func writeFile(path string, data []byte, mode fs.FileMode) error {
+// writeFile writes beside, syncs and moves: a pulled plug leaves the old file or the new one. With os.Link it fails with
+// fs.ErrExist when there is a file: of several hubs at once, one wins.
+func writeFile(path string, data []byte, mode fs.FileMode, move func(from, to string) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer func() { _ = os.Remove(f.Name()) }() // there is nothing left after the rename
+	defer func() { _ = os.Remove(f.Name()) }() // there is nothing left after a rename
 	_, err = f.ReadFrom(bytes.NewReader(data))
 	for _, step := range []func() error{func() error { return f.Chmod(mode) }, f.Sync, f.Close} {
 		if e := step(); err == nil {
@@ -173,7 +187,7 @@ func writeFile(path string, data []byte, mode fs.FileMode) error {
 		}
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = move(f.Name(), path)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

@@ -152,7 +152,7 @@ func (p *Provider) read(ctx context.Context, where string) ([]IdP, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", where, err)
 	}
-	if err := writeFile(p.copyOf(where), raw, 0o644); err != nil {
+	if err := writeFile(p.copyOf(where), raw, 0o644, os.Rename); err != nil {
 		p.cfg.Log.Warn("metadata not kept", "err", err)
 	}
 	return idps, nil

@@ -478,3 +478,23 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+func TestHubsOnOneFolderMakeOneKey(t *testing.T) {
+	dir, public := t.TempDir(), &url.URL{Scheme: "https", Host: "sportello.comune.example"}
+	var got [3][]byte
+	var wg sync.WaitGroup
+	for i := range got {
+		wg.Go(func() {
+			p, err := spid.New(t.Context(), spid.Config{PublicURL: public, Dir: dir, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			got[i] = p.Metadata()
+		})
+	}
+	wg.Wait()
+	if !bytes.Equal(got[0], got[1]) || !bytes.Equal(got[0], got[2]) {
+		t.Error("hubs that start at once publish different metadata")
+	}
+}
