@@ -11,7 +11,8 @@ import (
 // length of what they must guess.
 const maxKeys = 10_000
 
-// Failures allows Max failures of one key, such as an address or a box, in any Window. Its methods may be called at the
+// Failures allows Max failures of one key, such as an address or a box, in any Window. Each replica of a hub counts for
+// itself: whoever talks to two of them has twice as many tries. Its methods may be called at the
 // same time. The counts live in memory only.
 type Failures struct {
 	Now    func() time.Time
