@@ -311,7 +311,7 @@ func TestHeldRequestEnds(t *testing.T) {
 
 // TestManyWaiters has a town of boxes whose requests are all held: they cost nothing, and all hear of an emergency.
 func TestManyWaiters(t *testing.T) {
-	const boxes = 2000
+	const boxes = 10_000
 	h := newTown(t)
 	running(t, h.Desk)
 	var ready, done sync.WaitGroup
@@ -342,7 +342,7 @@ func TestManyWaiters(t *testing.T) {
 		worst = max(worst, d)
 	}
 	t.Logf("%d boxes have heard after %v", boxes, worst)
-	if worst > 10*time.Second {
+	if worst > 30*time.Second {
 		t.Errorf("the last of %d boxes has heard after %v", boxes, worst)
 	}
 }

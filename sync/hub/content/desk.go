@@ -90,11 +90,14 @@ func (d *Desk) State(ctx context.Context, box uint32, branch, ifNoneMatch string
 		if err != nil {
 			return Answer{}, fmt.Errorf("desired state of box %d: %w", box, err)
 		}
-		c, err := d.card(ctx, k, box, branch, have)
+		c, signed, err := d.card(ctx, k, box, branch, have)
 		if err != nil {
 			return Answer{}, fmt.Errorf("desired state of box %d: %w", box, err)
 		}
 		if !have.match(c.etag) {
+			if len(signed.Body) > 0 { // a moment ago
+				return Answer{ETag: c.etag, Signed: signed}, nil
+			}
 			is, err := d.cfg.Store.Signed(ctx, box)
 			if err != nil {
 				return Answer{}, fmt.Errorf("desired state of box %d: %w", box, err)
@@ -185,16 +188,20 @@ func (d *Desk) look(ctx context.Context) error {
 	return d.reload(ctx)
 }
 
-// card returns the last document of a box, after a new one was issued if it must be.
-func (d *Desk) card(ctx context.Context, k *kept, box uint32, branch string, have tags) (card, error) {
+// card returns the last document of a box, after a new one was issued if it must be; then it returns that one too.
+func (d *Desk) card(ctx context.Context, k *kept, box uint32, branch string, have tags) (card, desired.Signed, error) {
 	doc, core := k.document(box, branch)
 	d.mu.Lock()
 	c, ok := d.cards[box]
 	d.mu.Unlock()
 	if ok && c.core == core && d.cfg.Now().Before(c.renew) && k.GoBack[box] == 0 && !c.behind(have) {
-		return c, nil
+		return c, desired.Signed{}, nil
 	}
-	return d.issue(ctx, &order{box: box, doc: doc, core: core, have: have})
+	o := &order{box: box, doc: doc, core: core, have: have}
+	if err := d.issue(ctx, o); err != nil {
+		return card{}, desired.Signed{}, err
+	}
+	return o.got, o.signed, nil
 }
 
 // behind says whether a box has been given documents that this card knows nothing of: by another hub, or by this one
@@ -218,7 +225,9 @@ type order struct {
 	doc  desired.Document
 	core [32]byte
 	have tags
-	got  card
+
+	got    card
+	signed desired.Signed // empty when it is as it was
 }
 
 // batch is orders that are dealt with in one transaction.
@@ -229,7 +238,7 @@ type batch struct {
 }
 
 // issue deals with an order. Of those that come at the same time, the first one does the work for all.
-func (d *Desk) issue(ctx context.Context, o *order) (card, error) {
+func (d *Desk) issue(ctx context.Context, o *order) error {
 	d.mu.Lock()
 	b, first := d.next, false
 	if b == nil || len(b.orders) >= maxBatch {
@@ -254,9 +263,9 @@ func (d *Desk) issue(ctx context.Context, o *order) (card, error) {
 	}
 	select {
 	case <-b.done:
-		return o.got, b.err
+		return b.err
 	case <-ctx.Done():
-		return card{}, ctx.Err()
+		return ctx.Err()
 	}
 }
 
@@ -270,7 +279,7 @@ func (d *Desk) issueAll(ctx context.Context, orders []*order) error {
 		by[o.box] = append(by[o.box], o)
 	}
 	slices.Sort(boxes)
-	got := map[uint32]card{}
+	got := map[uint32]Issued{}
 	err := d.cfg.Store.Issue(ctx, boxes, func(last Issued, goBack uint64) (Issued, bool, error) {
 		os := by[last.Box]
 		o := *os[len(os)-1] // the last one has seen the most
@@ -283,7 +292,7 @@ func (d *Desk) issueAll(ctx context.Context, orders []*order) error {
 		if err != nil {
 			return Issued{}, false, err
 		}
-		got[last.Box] = cardOf(is)
+		got[last.Box] = is
 		return is, issued, nil
 	})
 	if err != nil {
@@ -291,10 +300,11 @@ func (d *Desk) issueAll(ctx context.Context, orders []*order) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for box, c := range got {
+	for box, is := range got {
+		c := cardOf(is)
 		d.cards[box] = c
 		for _, o := range by[box] {
-			o.got = c
+			o.got, o.signed = c, is.Signed
 		}
 	}
 	return nil
