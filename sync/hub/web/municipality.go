@@ -2,8 +2,10 @@ package web
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,6 +87,46 @@ func (s *Server) clock(t time.Time, w words) string {
 	return t.Format("02/01/2006 15:04")
 }
 
+// queue says how many events wait at a box, and since when.
+func (s *Server) queue(b stats.Box, w words) string {
+	switch {
+	case b.Pending < 0:
+		return w.NotKnown
+	case b.Pending == 0 || b.Oldest.IsZero():
+		return strconv.Itoa(b.Pending)
+	}
+	return fmt.Sprintf("%d, %s %s", b.Pending, w.Since, s.clock(b.Oldest, w))
+}
+
+// notes says what somebody should look at, each in a few words.
+func notes(b stats.Box, w words) (out []string) {
+	for _, n := range []struct {
+		count int
+		text  counted
+	}{{b.Alarms, w.Alarms}, {b.Dead, w.Dead}, {b.Gaps, w.Gaps}, {b.Forks, w.Forks}} {
+		if n.count > 0 {
+			out = append(out, n.text.of(n.count))
+		}
+	}
+	switch b.Disk {
+	case "warn", "high":
+		out = append(out, w.DiskHigh)
+	case "full":
+		out = append(out, w.DiskFull)
+	}
+	return out
+}
+
+// counted is a word that follows a number: for one, and for many.
+type counted struct{ one, many string }
+
+func (c counted) of(n int) string {
+	if n == 1 {
+		return "1 " + c.one
+	}
+	return strconv.Itoa(n) + " " + c.many
+}
+
 // date turns 2026-11-22 into 22/11/2026.
 func date(iso string) string {
 	t, err := time.Parse(time.DateOnly, iso)
@@ -102,6 +144,8 @@ type words struct {
 	Day, Self, Assisted, Unknown, Total                  string
 	Sessions, Papers, NoSessions, Other, OtherLang       string
 	Skip, AllBranches                                    string
+	Notes, Since, DiskHigh, DiskFull                     string
+	Alarms, Dead, Gaps, Forks                            counted
 }
 
 var texts = map[string]words{
@@ -114,6 +158,9 @@ var texts = map[string]words{
 		Day: "Giorno", Self: "In autonomia", Assisted: "Con assistenza", Unknown: "Non noto", Total: "Totale",
 		Sessions: "Sessioni", Papers: "Fogli", NoSessions: "Nessuna sessione in questi giorni.", Other: "English", OtherLang: "en",
 		Skip: "Vai al contenuto", AllBranches: "Tutte le sedi",
+		Notes: "Da controllare", Since: "dalle", DiskHigh: "disco quasi pieno", DiskFull: "disco pieno",
+		Alarms: counted{"avviso aperto", "avvisi aperti"}, Dead: counted{"evento non consegnabile", "eventi non consegnabili"},
+		Gaps: counted{"lacuna", "lacune"}, Forks: counted{"diramazione: disco copiato o ripristinato", "diramazioni: disco copiato o ripristinato"},
 	},
 	"en": {
 		Title: "Kiosks in the branches", Intro: "Sessions and printed sheets by branch and day, in the last 14 days.",
@@ -124,5 +171,8 @@ var texts = map[string]words{
 		Day: "Day", Self: "Self-service", Assisted: "Assisted", Unknown: "Not known", Total: "Total",
 		Sessions: "Sessions", Papers: "Sheets", NoSessions: "No sessions in these days.", Other: "Italiano", OtherLang: "it",
 		Skip: "Skip to content", AllBranches: "All branches",
+		Notes: "To look at", Since: "since", DiskHigh: "disk nearly full", DiskFull: "disk full",
+		Alarms: counted{"open alarm", "open alarms"}, Dead: counted{"event that cannot be delivered", "events that cannot be delivered"},
+		Gaps: counted{"gap", "gaps"}, Forks: counted{"fork: disk copied or put back", "forks: disk copied or put back"},
 	},
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"sportello.example/sync/envelope"
 	"sportello.example/sync/event"
 	"sportello.example/sync/hub/stats"
 	"sportello.example/sync/wire"
@@ -50,13 +51,15 @@ func TestMunicipality(t *testing.T) {
 		t.Errorf("without branches:\n%s", page)
 	}
 	harar, _ := h.enrol(t, "Biblioteca <Harar>")
-	if _, err := harar.Ping(t.Context()); err != nil {
+	box := h.queue(t, 1)
+	box.Now = box.Now.Add(-time.Hour)
+	box.Put(t, event.Event{Kind: event.SessionStarted, Session: "a", Detail: event.Detail{Mode: "assisted"}})
+	box.Put(t, event.Event{Kind: event.PrintDone, Session: "a", Detail: event.Detail{Pages: 41}})
+	box.PutEntry(box.Chain(envelope.Stats), envelope.Entry{Missing: &envelope.Missing{Count: 5, Reason: envelope.Damaged, Hash: envelope.Hash{1}}})
+	if _, err := harar.Deliver(t.Context(), box.Batch()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := harar.Deliver(t.Context(), wire.Batch{Version: 1, Epoch: "e", Events: []event.Event{
-		{Seq: 1, At: h.clock().Add(-time.Hour), ClockOK: true, Kind: event.SessionStarted, Session: "a", Detail: event.Detail{Mode: "assisted"}},
-		{Seq: 2, At: h.clock().Add(-time.Hour), ClockOK: true, Kind: event.PrintDone, Session: "a", Detail: event.Detail{Pages: 41}},
-	}}); err != nil {
+	if _, err := harar.Report(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	h.set(func() { h.now = h.now.Add(time.Second) }) // the figures may be half a second old
@@ -64,8 +67,8 @@ func TestMunicipality(t *testing.T) {
 		name, path, accept, lang string
 		want                     []string
 	}{
-		{"Italian is for everybody", "/", "", "it", []string{"Comune di Prova", "dati fino alle <strong>09:00:00", "Con assistenza", "<td>41</td>", "22/11/2026", "Biblioteca &lt;Harar&gt;"}},
-		{"what the browser accepts", "/", "de, en-GB;q=0.8, it;q=0.5", "en", []string{"data up to", "Assisted"}},
+		{"Italian is for everybody", "/", "", "it", []string{"Comune di Prova", "dati fino alle <strong>09:00:00", "3, dalle 09:00:00", "1 avviso aperto", "2 eventi non consegnabili", "1 lacuna", "Con assistenza", "<td>41</td>", "22/11/2026", "Biblioteca &lt;Harar&gt;"}},
+		{"what the browser accepts", "/", "de, en-GB;q=0.8, it;q=0.5", "en", []string{"data up to", "Assisted", "3, since 09:00:00", "1 open alarm", "2 events that cannot be delivered", "1 gap"}},
 		{"a browser that accepts neither", "/", "de", "it", nil},
 		{"what was asked for", "/?lang=en", "it", "en", []string{"Self-service"}},
 		{"a language there is not", "/?lang=xx", "en", "en", nil},

@@ -68,7 +68,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, figures: newFigures(cfg.Reports, cfg.Now), unpacking: make(chan struct{}, maxUnpacking)}
 	var err error
-	if s.municipality, err = template.New("").Funcs(template.FuncMap{"clock": s.clock, "date": date}).
+	if s.municipality, err = template.New("").Funcs(template.FuncMap{"clock": s.clock, "date": date, "queue": s.queue, "notes": notes}).
 		ParseFS(files, "templates/municipality.html"); err != nil {
 		return nil, fmt.Errorf("web: %w", err)
 	}
