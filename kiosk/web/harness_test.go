@@ -24,6 +24,7 @@ import (
 	"sportello.example/kiosk/locale"
 	"sportello.example/kiosk/paper"
 	"sportello.example/sync/citizen"
+	"sportello.example/sync/desired"
 	"sportello.example/sync/event"
 	"sportello.example/sync/health"
 	"sportello.example/sync/wire"
@@ -61,6 +62,7 @@ type branch struct {
 	members  []wire.Member
 	events   []event.Kind
 	picture  []byte
+	notices  []desired.Posted
 }
 
 func newBranch(t testing.TB) *branch {
@@ -88,7 +90,8 @@ func newBranch(t testing.TB) *branch {
 	})
 	b.web, err = New(Config{
 		Desk: b.desk, Board: b.board, Printer: b, Texts: texts, Now: b.now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-		Hosts: []string{"box.sportello.internal"},
+		Hosts:   []string{"box.sportello.internal"},
+		Notices: func() []desired.Posted { b.mu.Lock(); defer b.mu.Unlock(); return b.notices },
 	})
 	if err != nil {
 		t.Fatal(err)
