@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"sportello.example/sync/envelope"
@@ -19,7 +20,32 @@ const checkAtOnce = 32 << 20
 // smallTables are those that do not grow with the queue.
 var smallTables = []string{"meta", "epoch", "chain", "ack", "missing", "sealed", "counter", "session", "print"}
 
+// probes use each column of each table: one whose name has changed is found at the start, not when it is needed.
+var probes = []string{
+	`SELECT name, value FROM meta LIMIT 0`,
+	`SELECT id, kiosk, mode, language, service, stage, started, updated, ended FROM session LIMIT 0`,
+	`SELECT seq, at, clock_ok, kind, session, kiosk, detail, sealed FROM event LIMIT 0`,
+	`SELECT id, body, closed, updated FROM print LIMIT 0`,
+	`SELECT number, name, begun, reason, sum FROM epoch LIMIT 0`,
+	`SELECT epoch, stream, cursor, base, base_hash, high, head, acked, sum FROM chain LIMIT 0`,
+	`SELECT epoch, stream, day, seq, at FROM ack LIMIT 0`,
+	`SELECT id, envelope, hash FROM queue_all LIMIT 0`,
+	`SELECT id, envelope, hash FROM queue_legal LIMIT 0`,
+	`SELECT id, envelope, hash FROM queue_session LIMIT 0`,
+	`SELECT id, envelope, hash FROM queue_stats LIMIT 0`,
+	`SELECT id, envelope, hash FROM queue_diag LIMIT 0`,
+	`SELECT epoch, stream, first, last, reason, hash, sum FROM missing LIMIT 0`,
+	`SELECT id, epoch, stream, seq, reason, at, envelope FROM dead LIMIT 0`,
+	`SELECT epoch, stream, key, last FROM sealed LIMIT 0`,
+	`SELECT name, value FROM counter LIMIT 0`,
+}
+
 func (s *Store) checkStructure(ctx context.Context, large bool) error {
+	for _, q := range probes {
+		if _, err := s.db.ExecContext(ctx, q); err != nil {
+			return fmt.Errorf("check tables: %w", err)
+		}
+	}
 	if !large {
 		return sqldb.Check(ctx, s.db)
 	}
@@ -38,27 +64,30 @@ const checkAgain = 10 * time.Minute
 func (s *Store) checkQueues(ctx context.Context) {
 	for _, stream := range envelope.Streams() {
 		for {
-			s.mu.RLock()
-			generation := s.readers
-			s.mu.RUnlock()
-			one, cancel := context.WithCancel(ctx)
-			stop := context.AfterFunc(generation, cancel)
-			err := sqldb.CheckTable(one, s.read, table(stream))
-			stop()
-			cancel()
+			err := s.checkQueue(ctx, stream)
 			s.noticeDamage(err)
 			if err == nil || ctx.Err() != nil || sqldb.Corrupt(err) {
 				break
 			}
-			if generation.Err() == nil {
-				s.log.Warn("structure of the queue not checked", "err", err)
-			}
+			s.log.Warn("structure of the queue not checked yet", "err", err)
 			select {
 			case <-ctx.Done():
 			case <-time.After(checkAgain):
 			}
 		}
 	}
+}
+
+func (s *Store) checkQueue(ctx context.Context, stream envelope.Stream) error {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	s.mu.RLock()
+	generation := s.readers
+	s.mu.RUnlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(generation, cancel)()
+	return sqldb.CheckTable(ctx, s.read, table(stream))
 }
 
 // noticeDamage remembers for the next start, which checks everything and sets the file aside, that something was found.

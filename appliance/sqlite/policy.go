@@ -85,6 +85,8 @@ func (s *Store) trimLog() {
 		return
 	}
 	s.interruptReaders()
+	s.gate.Lock() // until they have gone, which takes no time, and keeps others from coming in between
+	defer s.gate.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
 	defer cancel()
 	var busy, logged, moved int

@@ -44,10 +44,8 @@ func (w *work) appendAll(items []item) error {
 // log from shrinking and was interrupted for that.
 func (s *Store) view(ctx context.Context, f func(context.Context, *sql.Tx) error) error {
 	for try := 0; ; try++ {
-		s.mu.RLock()
-		generation := s.readers
-		s.mu.RUnlock()
-		err := s.viewOnce(ctx, generation, f)
+		generation, err := s.viewOnce(ctx, f)
+		s.noticeDamage(err)
 		if err == nil || generation.Err() == nil || ctx.Err() != nil || try == 3 {
 			return err
 		}
@@ -57,21 +55,26 @@ func (s *Store) view(ctx context.Context, f func(context.Context, *sql.Tx) error
 // readLimit is how long one view may last: while there is one the write-ahead log cannot shrink.
 const readLimit = 10 * time.Second
 
-func (s *Store) viewOnce(ctx, generation context.Context, f func(context.Context, *sql.Tx) error) error {
+// viewOnce also returns what has ended when the view was interrupted.
+func (s *Store) viewOnce(ctx context.Context, f func(context.Context, *sql.Tx) error) (generation context.Context, err error) {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	s.mu.RLock()
+	generation = s.readers
+	s.mu.RUnlock()
 	ctx, cancel := context.WithTimeout(ctx, readLimit)
 	defer cancel()
 	defer context.AfterFunc(generation, cancel)()
 	tx, err := s.read.BeginTx(ctx, nil)
 	if err != nil {
-		return err
+		return generation, err
 	}
 	defer func() { _ = tx.Rollback() }()
 	err = f(ctx, tx)
 	if err == nil {
 		err = ctx.Err()
 	}
-	s.noticeDamage(err)
-	return err
+	return generation, err
 }
 
 // chain returns a copy of what is known of c, nil when there is no such chain.

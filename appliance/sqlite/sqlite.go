@@ -69,6 +69,8 @@ type Store struct {
 	readers   context.Context      //nolint:containedctx // ends when those who read are interrupted
 	interrupt context.CancelFunc
 
+	gate sync.RWMutex // held by those who read, for as long as they do
+
 	open   map[string]bool // print jobs that were open when the program started; guarded by openMu
 	openMu sync.Mutex
 
@@ -135,7 +137,7 @@ func Open(ctx context.Context, cfg Config) (s *Store, setAside string, err error
 		return nil, "", fmt.Errorf("box database: %w", err)
 	}
 	s, err = open(ctx, cfg, w, t, known, false)
-	if err != nil && sqldb.Corrupt(err) {
+	if err != nil && (sqldb.Corrupt(err) || sqldb.Misfit(err)) {
 		if setAside, err = sqldb.SetAside(cfg.Path, cfg.Now()); err == nil {
 			s, err = open(ctx, cfg, w, t, known, true)
 		}
@@ -146,12 +148,12 @@ func Open(ctx context.Context, cfg Config) (s *Store, setAside string, err error
 	return s, setAside, nil
 }
 
-func open(ctx context.Context, cfg Config, w *witness, t testimony, known, aside bool) (s *Store, err error) {
+func open(ctx context.Context, cfg Config, w *witness, t testimony, known, aside bool) (_ *Store, err error) {
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, err
 	}
-	s = &Store{
+	s := &Store{
 		cfg: cfg, log: cfg.Log, witness: w, open: map[string]bool{}, statements: map[string]*sql.Stmt{},
 		wake: make(chan struct{}, 1), stopped: make(chan struct{}), checking: func() {},
 	}
@@ -317,7 +319,9 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) closeFiles() (err error) {
-	s.interruptReaders() // there is none but in a program that still runs
+	s.interruptReaders() // who still reads is late
+	s.gate.Lock()
+	defer s.gate.Unlock()
 	s.interrupt()
 	if s.read != nil {
 		err = s.read.Close()

@@ -191,6 +191,10 @@ func Corrupt(err error) bool {
 	return false
 }
 
+// Misfit reports whether err says that a statement does not fit the tables of the file. Of statements that were tested
+// this means that the schema, or the version of it that the file claims, is damaged; SQLite does not call that corrupt.
+func Misfit(err error) bool { return code(err) == lib.SQLITE_ERROR }
+
 // Full reports whether err says that there is no room: the database has reached Options.MaxPages, or the disk is full.
 // The transaction was rolled back; the same work succeeds later, when there is room again.
 func Full(err error) bool {
