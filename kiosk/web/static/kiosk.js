@@ -32,7 +32,7 @@ const announce = all => {
 // Live state.
 let lost;
 const found = () => { clearTimeout(lost); lost = 0; $('#lost').hidden = true; };
-const stream = new EventSource(`${d.base}/events?on=${d.page}`);
+const stream = new EventSource(`${d.base}/events?on=${d.page}&lang=${root.lang}`);
 stream.addEventListener('beat', found);
 stream.addEventListener('state', e => {
   found();
