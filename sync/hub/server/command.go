@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,7 +49,10 @@ were served where. Without a configuration it listens on loopback only.
   hub                                 run the hub
   hub box add --branch "Biblioteca Harar" --kiosks 2
                                       prepare a box: prints what to give it
-  hub box list                        which boxes there are
+  hub box list                        which boxes there are, what waits there and what is wrong
+  hub alarm list                      what somebody should look at
+  hub backup /mnt/backup --keep 14    copy the database; boxes keep what is in no copy
+  hub restore FILE                    put a copy in its place, while no hub runs
   hub notice add --severity emergency --text "L'ufficio chiude alle 15"
                                       announce something on kiosks
   hub content put prices.json FILE    give boxes a file
@@ -156,6 +158,8 @@ func Command(o Options) *cobra.Command {
 			},
 		},
 	)
+	root.AddCommand(alarmCommand(f))
+	root.AddCommand(backupCommands(f)...)
 	root.AddCommand(stickCommands(o, f)...)
 	return root
 }
@@ -231,17 +235,18 @@ func boxCommand(f *flags) *cobra.Command {
 	}
 
 	list := &cobra.Command{
-		Use: "list", Short: "List all boxes and when they were last heard of", Args: program.NoArgs,
+		Use: "list", Short: "List all boxes: when they were last heard of, what waits, what is wrong", Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return with(cmd, func(r *records, s settings) error {
 				bs, err := r.fleet.Boxes(cmd.Context())
 				if err != nil {
 					return err
 				}
-				return printBoxes(cmd.OutOrStdout(), bs, s.place)
+				return printBoxes(cmd.OutOrStdout(), bs, s.place, time.Now(), asJSON)
 			})
 		},
 	}
+	list.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
 	revoke := &cobra.Command{
 		Use: "revoke NUMBER", Short: "Shut a box out, at once and for good", Args: oneNumber,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -282,32 +287,6 @@ Give the box the token (good once, for %d days) and the CA file or its fingerpri
 The token is not stored here: “hub box token %d” makes another.
 `, b.Number, b.Branch, token, r.caFile(), r.ca.Fingerprint(), int(fleet.TokenLife.Hours()/24), b.Number)
 	return err
-}
-
-func printBoxes(out io.Writer, bs []fleet.Box, place *time.Location) error {
-	if len(bs) == 0 {
-		_, err := fmt.Fprintln(out, "no boxes yet: “hub box add” prepares one")
-		return err
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "BOX\tBRANCH\tKIOSKS\tSTATE\tLAST CONTACT\tQUEUED")
-	for _, b := range bs {
-		state, contact, queued := "waits for enrolment", "never", "-"
-		switch {
-		case !b.Revoked.IsZero():
-			state = "revoked"
-		case !b.Enrolled.IsZero():
-			state = "enrolled"
-		}
-		if !b.Contact.IsZero() {
-			contact = b.Contact.In(place).Format("2006-01-02 15:04")
-		}
-		if b.Pending >= 0 {
-			queued = strconv.Itoa(b.Pending)
-		}
-		_, _ = fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%s\t%s\n", b.Number, b.Branch, b.Kiosks, state, contact, queued)
-	}
-	return w.Flush()
 }
 
 func oneNumber(cmd *cobra.Command, args []string) error {

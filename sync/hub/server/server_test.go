@@ -1,8 +1,10 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
@@ -26,9 +28,8 @@ import (
 	"sportello.example/provisioning/enroll"
 	"sportello.example/provisioning/identity"
 	"sportello.example/sync/crossdevice"
-	"sportello.example/sync/event"
+	"sportello.example/sync/hub/ingest/ingesttest"
 	"sportello.example/sync/uplink"
-	"sportello.example/sync/wire"
 )
 
 func TestMain(m *testing.M) {
@@ -115,6 +116,7 @@ func TestBoxSurvivesARestartOfTheHub(t *testing.T) {
 	if want := crossdevice.Derive(k.master, e.Box, e.LoginEpoch); string(want.QR) != string(e.KeyQR) || string(want.Code) != string(e.KeyCode) {
 		t.Error("the box has other login keys than the hub derives")
 	}
+	box := ingesttest.New(e.Box, "00112233445566778899aabbccddeeff", time.Now())
 	deliver := func(a Addresses, seq uint64) {
 		t.Helper()
 		c, err := uplink.New("https://"+a.Box, id, uplink.Options{Now: time.Now})
@@ -125,8 +127,15 @@ func TestBoxSurvivesARestartOfTheHub(t *testing.T) {
 		if p, err := c.Ping(t.Context()); err != nil || p.ANPR {
 			t.Errorf("ping of a hub without registry: %+v, %v", p, err)
 		}
-		if ack, err := c.Deliver(t.Context(), wire.Batch{Version: 1, Epoch: "e", Events: []event.Event{{Seq: seq}}}); err != nil || ack.Seq != seq {
-			t.Errorf("event %d: %+v, %v", seq, ack, err)
+		box.Visits(t, 1)
+		r, err := c.Deliver(t.Context(), box.Batch())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, ack := range r.Acks[:2] {
+			if err := ack.Verify(e.Box, []ed25519.PublicKey{e.HubTokenKey}); err != nil || ack.Seq != seq {
+				t.Errorf("event %d: %+v, %v", seq, ack, err)
+			}
 		}
 		// A login that nobody finishes does not keep the hub from stopping.
 		go func() { _, _ = c.Login(context.WithoutCancel(t.Context()), "00112233445566778899", 25*time.Second) }()
@@ -137,8 +146,29 @@ func TestBoxSurvivesARestartOfTheHub(t *testing.T) {
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("stopping took %v", took)
 	}
-	a, _ = running(t, Config{Data: data})
+	a, stop = running(t, Config{Data: data})
 	deliver(a, 2)
+	file := filepath.Join(t.TempDir(), "backup.db")
+	command := func(args ...string) (int, string) {
+		var out bytes.Buffer
+		return Main(append(args, "--data", data), Options{Stdout: &out, Stderr: &out}), out.String()
+	}
+	if code, out := command("backup", file); code != 0 {
+		t.Errorf("backup beside a hub that runs: %d\n%s", code, out)
+	}
+	deliver(a, 3)
+	if code, out := command("restore", file); code != 1 || !strings.Contains(out, "stop the hub") {
+		t.Errorf("restore beside a hub that runs: %d\n%s", code, out)
+	}
+	stop()
+	if code, out := command("restore", file); code != 0 || !strings.Contains(out, "start the hub") {
+		t.Errorf("restore: %d\n%s", code, out)
+	}
+	a, _ = running(t, Config{Data: data})
+	deliver(a, 4)
+	if code, out := command("alarm", "list"); code != 0 || !strings.Contains(out, "no alarms") {
+		t.Errorf("%d\n%s", code, out)
+	}
 }
 
 func TestPublicTLS(t *testing.T) {
@@ -276,7 +306,7 @@ func TestKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err := loadKeys(dir)
-	if err != nil || string(a.master) != string(b.master) || !a.token.Equal(b.token) || string(a.seal.Public()) != string(b.seal.Public()) {
+	if err != nil || string(a.master) != string(b.master) || !a.token.Equal(b.token) || string(a.seal.Public()[0]) != string(b.seal.Public()[0]) {
 		t.Errorf("after a restart the keys are others (%v)", err)
 	}
 	for _, text := range []string{"", "short", strings.Repeat("zz", 32)} {
