@@ -145,6 +145,9 @@ func (s *Store) group(ops []*op) {
 	}
 	if err == nil {
 		if err = w.commit(); err == nil {
+			if w.freed && s.state.Load() != diskOK {
+				s.measure()
+			}
 			for _, o := range left {
 				o.done <- nil
 			}
@@ -199,6 +202,7 @@ type work struct {
 	heads   [streams]mark  // of the present epoch, with what is in rows
 	rows    [streams][]row // not inserted yet
 	buf     []byte         // what the rows' envelopes share
+	freed   bool           // rows were deleted
 	refused int            // events not taken for want of room
 	bytes   int            // of all envelopes
 	after   []func()       // what changes in memory once it is on the disk; run under Store.mu

@@ -358,6 +358,7 @@ func (w *work) forget(st *chainState, to uint64) (more bool, err error) {
 		}
 		st.missing = slices.Clone(st.missing[i:])
 	}
+	w.freed = true
 	st.base = mark{to, hash}
 	st.cursor = max(st.cursor, to)
 	return more, nil
