@@ -98,7 +98,7 @@ func (s *Store) UseToken(ctx context.Context, tokenHash [32]byte, k enroll.Key, 
 
 // Box implements fleet.Store.
 func (s *Store) Box(ctx context.Context, number uint32) (fleet.Box, error) {
-	return scanBox(s.read.QueryRowContext(ctx, findBox, number))
+	return scanBox(s.findBox.QueryRowContext(ctx, number))
 }
 
 // Boxes implements fleet.Store.

@@ -35,6 +35,7 @@ type Store struct {
 	held        *os.File // keeps Restore away
 
 	findChain, addChain, putBranch, addEntry *sql.Stmt // of write
+	findBox                                  *sql.Stmt // of read
 }
 
 var (
@@ -62,10 +63,11 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	for _, p := range []struct {
+		db   *sql.DB
 		to   **sql.Stmt
 		text string
-	}{{&s.findChain, findChain}, {&s.addChain, addChain}, {&s.putBranch, putBranch}, {&s.addEntry, addEntry}} {
-		if *p.to, err = s.write.PrepareContext(ctx, p.text); err != nil {
+	}{{s.write, &s.findChain, findChain}, {s.write, &s.addChain, addChain}, {s.write, &s.putBranch, putBranch}, {s.write, &s.addEntry, addEntry}, {s.read, &s.findBox, findBox}} {
+		if *p.to, err = p.db.PrepareContext(ctx, p.text); err != nil {
 			return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.Close())
 		}
 	}
@@ -75,7 +77,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 // Close closes the database. Closing it again does nothing.
 func (s *Store) Close() error {
 	var errs []error
-	for _, st := range []*sql.Stmt{s.findChain, s.addChain, s.putBranch, s.addEntry} {
+	for _, st := range []*sql.Stmt{s.findChain, s.addChain, s.putBranch, s.addEntry, s.findBox} {
 		if st != nil {
 			errs = append(errs, st.Close())
 		}
