@@ -48,7 +48,9 @@ type Relay struct {
 
 	// What follows is for Run's goroutine only.
 	watched map[envelope.Chain]*progress
-	turn    int // which lane has its turn in a small batch
+	turn    int  // which lane has its turn in a small batch
+	toAsk   bool // chains that have nothing to deliver are to be asked about; see ask
+	asked   int  // how many of them were asked about so far
 }
 
 // progress is how the hub takes up a chain.
@@ -77,6 +79,7 @@ func New(q Queue, h Hub, o Options) *Relay {
 	}
 	return &Relay{
 		queue: q, hub: h, o: o, kick: make(chan struct{}, 1), up: make(chan struct{}, 1), watched: map[envelope.Chain]*progress{},
+		toAsk: true,
 	}
 }
 
@@ -98,11 +101,17 @@ func signal(c chan struct{}) {
 
 // Run relays events until ctx ends and returns nil then. Failures are logged and tried again.
 func (r *Relay) Run(ctx context.Context) error {
-	look := time.NewTicker(r.o.MaxPause)
+	look, ask := time.NewTicker(r.o.MaxPause), time.NewTicker(askEvery)
 	defer look.Stop()
+	defer ask.Stop()
 	w := newWindow()
 	pause, failures := r.o.MinPause, 0
 	for ctx.Err() == nil {
+		select {
+		case <-ask.C:
+			r.toAsk = true
+		default:
+		}
 		again, err := r.once(ctx, &w)
 		switch {
 		case ctx.Err() != nil:
@@ -122,6 +131,7 @@ func (r *Relay) Run(ctx context.Context) error {
 			if r.wait(ctx, most, obey) {
 				pause = r.o.MinPause
 				r.release()
+				r.toAsk = true
 				w.reset()
 			}
 		default:
@@ -130,6 +140,7 @@ func (r *Relay) Run(ctx context.Context) error {
 			}
 			pause, failures = r.o.MinPause, 0
 			if !again && r.idle(ctx, look.C) {
+				r.toAsk = true
 				w.reset()
 			}
 		}
@@ -232,6 +243,9 @@ func (r *Relay) once(ctx context.Context, w *window) (again bool, err error) {
 		return false, nil
 	}
 	b, err := r.plan(ctx, w.n)
+	if err == nil && r.toAsk {
+		err = r.ask(ctx, &b)
+	}
 	if err != nil || len(b.parts) == 0 {
 		return false, err
 	}
@@ -256,6 +270,7 @@ func (r *Relay) once(ctx context.Context, w *window) (again bool, err error) {
 		w.shrink(b.entries)
 		return false, err
 	}
+	r.toAsk, r.asked = false, r.asked+b.asked
 	if moved {
 		w.grow(b.entries)
 	}
@@ -301,6 +316,10 @@ func (r *Relay) takeAll(ctx context.Context, box uint32, keys []ed25519.PublicKe
 		if v != fits {
 			r.o.Log.WarnContext(ctx, "the hub's history of a chain is not the box's: it is sent once more",
 				"chain", p.chain.String(), "hub_has", acks[0].Seq, "verdict", v.String())
+		} else if p.asks() && seq < p.chain.Cursor {
+			r.o.Log.WarnContext(ctx, "the hub lacks what it had acknowledged, as after a restore: it is sent once more",
+				"chain", p.chain.String(), "hub_has", seq, "had", p.chain.Cursor)
+			moved, b.more = true, true
 		} else if seq >= p.run.First {
 			further[i] = true
 			b.more = b.more || seq < p.run.Last()
@@ -321,7 +340,7 @@ func (r *Relay) takeAll(ctx context.Context, box uint32, keys []ed25519.PublicKe
 	}
 	for i, p := range b.parts {
 		moved = moved || further[i]
-		if !further[i] {
+		if !further[i] && !p.asks() {
 			r.watch(p.chain.Chain).strikes++
 		}
 	}

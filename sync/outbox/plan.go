@@ -23,6 +23,7 @@ type batch struct {
 	parts   []part
 	entries int
 	more    bool // more is there than fits
+	asked   int  // parts that only ask
 }
 
 // lane is a stream with a backlog.

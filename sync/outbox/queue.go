@@ -11,6 +11,9 @@ type Queue interface {
 	// Chains lists the chains that hold events which the hub has not acknowledged: most urgent stream first, of one
 	// stream the oldest epoch first.
 	Chains(ctx context.Context) ([]Chain, error)
+	// Idle lists the chains that hold none of these and of which events are kept all the same, because they are not known
+	// to be in a backup of the hub.
+	Idle(ctx context.Context) ([]Chain, error)
 	// Read returns the entries of a chain that follow number after, at most events of them in at most bytes, at least
 	// one when there is one. Each event was compared with its own hash: one that the disk has changed is there as
 	// envelope.Missing. When after is older than all that is there, the run begins with what is there and says Oldest.

@@ -203,6 +203,22 @@ func (q *Queue) Chains(context.Context) ([]outbox.Chain, error) {
 	return out, nil
 }
 
+// Idle implements outbox.Queue.
+func (q *Queue) Idle(context.Context) ([]outbox.Chain, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var out []outbox.Chain
+	for _, s := range envelope.Streams() {
+		for i, e := range q.epochs {
+			id := envelope.Chain{Epoch: e, Stream: s}
+			if c, ok := q.chains[id]; ok && c.cursor == c.last() && len(c.rows) > 0 {
+				out = append(out, outbox.Chain{Chain: id, Cursor: c.cursor, Last: c.last(), Current: i == len(q.epochs)-1})
+			}
+		}
+	}
+	return out, nil
+}
+
 // Read implements outbox.Queue.
 func (q *Queue) Read(_ context.Context, id envelope.Chain, after uint64, events, bytes int) (envelope.Run, error) {
 	q.mu.Lock()
