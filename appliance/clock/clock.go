@@ -166,5 +166,7 @@ func (c *Clock) Look() {
 		c.cfg.Board.Set(health.Clock, health.Up, "")
 	case c.cfg.Now().Before(c.Floor()):
 		c.cfg.Board.Set(health.Clock, health.Down, "wrong")
+	case c.cfg.Board.Status(health.Clock).State == health.Down: // somebody has set it since
+		c.cfg.Board.Set(health.Clock, health.Unknown, "")
 	}
 }

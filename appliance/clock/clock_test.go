@@ -127,9 +127,13 @@ func TestMachinesClock(t *testing.T) {
 			t.Errorf("right again: ok %v, light %+v", c.OK(), board.Status(health.Clock))
 		}
 	})
-	run(t, time.Unix(0, 0), func(t *testing.T, _ *machine, c *clock.Clock, board *health.Board) {
-		if c.Look(); board.Status(health.Clock).State != health.Down {
-			t.Errorf("light %+v in 1970", board.Status(health.Clock))
+	run(t, time.Unix(0, 0), func(t *testing.T, m *machine, c *clock.Clock, board *health.Board) {
+		if c.Look(); board.Status(health.Clock).State != health.Down || c.Plausible() {
+			t.Errorf("light %+v in 1970, plausible %v", board.Status(health.Clock), c.Plausible())
+		}
+		m.set(now)
+		if c.Look(); board.Status(health.Clock).State != health.Unknown || !c.Plausible() {
+			t.Errorf("set since: light %+v, plausible %v", board.Status(health.Clock), c.Plausible())
 		}
 	})
 }
