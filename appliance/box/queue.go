@@ -12,6 +12,7 @@ import (
 
 	"sportello.example/appliance/clock"
 	"sportello.example/appliance/sqlite"
+	"sportello.example/firmware/program"
 	"sportello.example/firmware/release"
 	"sportello.example/kiosk"
 	"sportello.example/provisioning/identity"
@@ -19,6 +20,7 @@ import (
 	"sportello.example/sync/envelope"
 	"sportello.example/sync/event"
 	"sportello.example/sync/seal"
+	"sportello.example/sync/sqldb"
 	"sportello.example/sync/wire"
 )
 
@@ -58,7 +60,12 @@ func openQueue(ctx context.Context, cfg Config, now func() time.Time, c *clock.C
 		Path: filepath.Join(cfg.Data, "box.db"), Now: now, Stamp: c.Stamp, Box: q.box, Seal: q.sealer.Seal,
 		MaxPages: cfg.MaxPages, Keep: time.Duration(cfg.KeepDays) * 24 * time.Hour, Log: log,
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, sqldb.ErrNewer):
+		return nil, &program.HintError{Err: err, Hint: "run the newer program; this one has not changed the file"}
+	case errors.Is(err, sqlite.ErrInUse):
+		return nil, &program.HintError{Err: err, Hint: "stop the other program; only one may write to it"}
+	case err != nil:
 		return nil, err
 	}
 	q.Store = store

@@ -97,7 +97,7 @@ func believing(t *testing.T, q *queue, id *identity.Identity) {
 	if err := q.believe(id, e); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- q.follower.Load().Run(ctx) }()
 	t.Cleanup(func() {
