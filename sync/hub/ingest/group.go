@@ -14,7 +14,7 @@ import (
 func (in *Ingest) store(ctx context.Context, r *request) error {
 	r.done, r.lead = make(chan struct{}), make(chan struct{}, 1)
 	in.mu.Lock()
-	if in.events+r.events > maxWaiting || in.bytes+r.bytes > maxBytes {
+	if in.events+r.events > cmp.Or(in.MaxWaiting, maxWaiting) || in.bytes+r.bytes > maxBytes {
 		if in.events > 0 { // one that is larger than all that may wait has to go through some time
 			in.mu.Unlock()
 			return ErrBusy

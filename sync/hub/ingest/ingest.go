@@ -41,8 +41,9 @@ type Ingest struct {
 	Now   func() time.Time
 	Log   *slog.Logger
 
-	Writers  int // how many transactions run at the same time; 0: one
-	MaxEvent int // bytes of the longest event that is stored; 0: envelope.MaxEncoded
+	Writers    int // how many transactions run at the same time; 0: one
+	MaxEvent   int // bytes of the longest event that is stored; 0: envelope.MaxEncoded
+	MaxWaiting int // events that may wait to be stored; 0: 100,000
 
 	mu      sync.Mutex
 	waiting []*request

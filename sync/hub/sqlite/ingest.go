@@ -63,35 +63,41 @@ type ingesting struct {
 
 // Branches implements ingest.Tx.
 func (t *ingesting) Branches(ctx context.Context) ([]ingest.Branch, error) {
+	t.looked = make(map[ingest.ChainID]bool, len(t.ids))
 	find := t.tx.StmtContext(ctx, t.s.findChain)
 	out := make([]ingest.Branch, 0, len(t.ids))
-	t.looked = make(map[ingest.ChainID]bool, len(t.ids))
 	for _, id := range t.ids {
 		if t.looked[id] {
 			continue
 		}
 		t.looked[id] = true
-		rows, err := find.QueryContext(ctx, id.Box, string(id.Chain.Epoch), id.Chain.Stream)
-		if err != nil {
-			return nil, fmt.Errorf("chain %s: %w", id.Chain, err)
-		}
-		for rows.Next() {
-			b := ingest.Branch{ID: id}
-			var chain, dated int64
-			var head sql.RawBytes
-			if err := rows.Scan(&chain, &b.Number, &b.Parent, &b.From, &b.Seq, &head, &b.Safe, &dated); err != nil {
-				return nil, errors.Join(fmt.Errorf("chain %s: %w", id.Chain, err), rows.Close())
-			}
-			copy(b.Head[:], head)
-			b.Dated = fromMillis(dated)
-			t.chains[id] = chain
-			out = append(out, b)
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		var err error
+		if out, err = t.appendBranches(ctx, find, out, id); err != nil {
 			return nil, fmt.Errorf("chain %s: %w", id.Chain, err)
 		}
 	}
 	return out, nil
+}
+
+func (t *ingesting) appendBranches(ctx context.Context, find *sql.Stmt, out []ingest.Branch, id ingest.ChainID) ([]ingest.Branch, error) {
+	rows, err := find.QueryContext(ctx, id.Box, string(id.Chain.Epoch), id.Chain.Stream)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		b := ingest.Branch{ID: id}
+		var chain, dated int64
+		var head sql.RawBytes
+		if err := rows.Scan(&chain, &b.Number, &b.Parent, &b.From, &b.Seq, &head, &b.Safe, &dated); err != nil {
+			return nil, err
+		}
+		copy(b.Head[:], head)
+		b.Dated = fromMillis(dated)
+		t.chains[id] = chain
+		out = append(out, b)
+	}
+	return out, rows.Err()
 }
 
 // chain returns the number under which a chain is stored, false when it is not.
@@ -203,24 +209,30 @@ func (t *ingesting) Datings(ctx context.Context) ([]ingest.Dating, error) {
 			continue
 		}
 		seen[k] = true
-		rows, err := t.tx.QueryContext(ctx, listDatings, id.Box, string(id.Chain.Epoch))
-		if err != nil {
-			return nil, fmt.Errorf("clocks of box %d: %w", id.Box, err)
-		}
-		for rows.Next() {
-			d := ingest.Dating{ID: id}
-			var mono, at int64
-			if err := rows.Scan(&d.Boot, &mono, &at); err != nil {
-				return nil, errors.Join(fmt.Errorf("clocks of box %d: %w", id.Box, err), rows.Close())
-			}
-			d.Mono, d.New = time.Duration(mono)*time.Millisecond, fromMillis(at)
-			out = append(out, d)
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		var err error
+		if out, err = t.appendDatings(ctx, out, id); err != nil {
 			return nil, fmt.Errorf("clocks of box %d: %w", id.Box, err)
 		}
 	}
 	return out, nil
+}
+
+func (t *ingesting) appendDatings(ctx context.Context, out []ingest.Dating, id ingest.ChainID) ([]ingest.Dating, error) {
+	rows, err := t.tx.QueryContext(ctx, listDatings, id.Box, string(id.Chain.Epoch))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		d := ingest.Dating{ID: id}
+		var mono, at int64
+		if err := rows.Scan(&d.Boot, &mono, &at); err != nil {
+			return nil, err
+		}
+		d.Mono, d.New = time.Duration(mono)*time.Millisecond, fromMillis(at)
+		out = append(out, d)
+	}
+	return out, rows.Err()
 }
 
 // Write implements ingest.Tx.

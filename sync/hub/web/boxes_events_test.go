@@ -2,17 +2,20 @@ package web_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 
 	"sportello.example/provisioning/identity"
 	"sportello.example/sync/envelope"
 	"sportello.example/sync/event"
+	"sportello.example/sync/hub/ingest"
 	"sportello.example/sync/hub/ingest/ingesttest"
 	"sportello.example/sync/hub/stats"
 	"sportello.example/sync/seal"
@@ -220,5 +223,52 @@ func TestReports(t *testing.T) {
 		if a, body := h.post(t, id, wire.PathReport, []byte(tt.body), "Content-Type", "application/json"); a.code != tt.status {
 			t.Errorf("%s: got %d %s, want %d", tt.name, a.code, body, tt.status)
 		}
+	}
+}
+
+// slowDisk is a store whose transactions wait.
+type slowDisk struct {
+	ingest.Store
+	began, gate chan struct{}
+}
+
+func (s *slowDisk) Ingest(ctx context.Context, ids []ingest.ChainID, do func(ingest.Tx) error) error {
+	s.began <- struct{}{}
+	<-s.gate
+	return s.Store.Ingest(ctx, ids, do)
+}
+
+func TestTooManyAtOnce(t *testing.T) {
+	h := start(t)
+	_, id := h.enrol(t, "Biblioteca Harar")
+	disk := &slowDisk{Store: h.store, began: make(chan struct{}, 9), gate: make(chan struct{})}
+	h.ingest.Store, h.ingest.MaxWaiting = disk, 5
+	b := h.queue(t, 1)
+	b.Visits(t, 2)
+	plain, err := b.Batch().Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first sync.WaitGroup
+	first.Go(func() {
+		if a, body := h.post(t, id, wire.PathEvents2, plain, "Content-Type", wire.TypeBatch); a.code != 200 {
+			t.Errorf("the first: %d %s", a.code, body)
+		}
+	})
+	<-disk.began
+	for _, path := range []string{wire.PathEvents2, wire.PathEvents1} {
+		body := plain
+		if path == wire.PathEvents1 {
+			body = []byte(`{"version":1,"epoch":"00ff","events":[{"seq":1},{"seq":2}]}`)
+		}
+		a, text := h.post(t, id, path, body, "Content-Type", wire.TypeBatch)
+		if a.code != http.StatusServiceUnavailable || a.header.Get("Retry-After") != "5" || !strings.Contains(string(text), wire.ProblemTooMany) {
+			t.Errorf("%s: got %d, Retry-After %q, %s", path, a.code, a.header.Get("Retry-After"), text)
+		}
+	}
+	close(disk.gate)
+	first.Wait()
+	if r := h.deliver(t, id, b.Batch()); r.Acks[0].Seq != 2 {
+		t.Errorf("later: %+v", r)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -27,6 +28,7 @@ import (
 	"sportello.example/sync/envelope"
 	"sportello.example/sync/event"
 	"sportello.example/sync/hub/anpr"
+	"sportello.example/sync/hub/content"
 	"sportello.example/sync/hub/fleet"
 	"sportello.example/sync/hub/ingest"
 	"sportello.example/sync/hub/login"
@@ -51,8 +53,10 @@ type hub struct {
 	ca            *ca.CA
 	fleet         *fleet.Fleet
 	store         *sqlite.Store
+	ingest        *ingest.Ingest
 	key           seal.PrivateKey
 	sign          ed25519.PrivateKey
+	docs          *content.Desk
 
 	mu      sync.Mutex
 	now     time.Time
@@ -122,7 +126,8 @@ func (h *hub) Write(b []byte) (int, error) {
 	return h.logs.Write(b)
 }
 
-func start(t *testing.T) *hub {
+// start runs a hub. listen, if given, stands between it and its boxes.
+func start(t testing.TB, listen ...func(net.Listener) net.Listener) *hub {
 	t.Helper()
 	h := &hub{now: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC), pdf: []byte("%PDF-1.7 test"), waiting: make(chan struct{})}
 	dir := t.TempDir()
@@ -146,6 +151,8 @@ func start(t *testing.T) *hub {
 	}
 	h.fleet = fleet.New(h.store, h.clock)
 	log := slog.New(slog.NewTextHandler(h, nil))
+	h.ingest = &ingest.Ingest{Store: h.store, Ring: seal.Ring{h.key}, Key: h.sign, Now: h.clock, Log: log}
+	h.docs = content.New(content.Config{Store: h.store, Key: h.sign, Now: h.clock, Log: log})
 	h.public = httptest.NewUnstartedServer(nil)
 	public := &url.URL{Scheme: "http", Host: h.public.Listener.Addr().String()}
 	s, err := web.New(web.Config{
@@ -159,9 +166,10 @@ func start(t *testing.T) *hub {
 			},
 		},
 		Fleet:    h.fleet,
-		Ingest:   &ingest.Ingest{Store: h.store, Ring: seal.Ring{h.key}, Key: h.sign, Now: h.clock, Log: log},
+		Ingest:   h.ingest,
 		Reports:  &stats.Reports{Counter: h.store, Boxes: h.fleet, Now: h.clock, Place: rome},
 		Requests: &pickup.Desk{Store: h.store, Now: h.clock, Wrong: &throttle.Failures{Now: h.clock, Max: 3, Window: time.Minute}},
+		Content:  h.docs,
 		Logins:   h, Registry: h,
 	})
 	if err != nil {
@@ -173,6 +181,9 @@ func start(t *testing.T) *hub {
 	h.boxes = httptest.NewUnstartedServer(s.BoxHandler())
 	h.boxes.TLS = h.ca.TLSConfig()
 	h.boxes.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
+	for _, l := range listen {
+		h.boxes.Listener = l(h.boxes.Listener)
+	}
 	h.boxes.StartTLS()
 	h.boxes.TLS.Certificates = nil // httptest's own
 	t.Cleanup(h.boxes.Close)
@@ -180,7 +191,7 @@ func start(t *testing.T) *hub {
 }
 
 // enrol lets a new box in and returns its client.
-func (h *hub) enrol(t *testing.T, branch string) (*uplink.Client, *identity.Identity) {
+func (h *hub) enrol(t testing.TB, branch string) (*uplink.Client, *identity.Identity) {
 	t.Helper()
 	_, token, err := h.fleet.Add(t.Context(), branch, 2)
 	if err != nil {
