@@ -52,7 +52,7 @@ type Box struct {
 	Drift   time.Duration // its clock minus the hub's then; 0 when not known
 	Report  *wire.Report  // what it last said of its queue; nil when it never did
 
-	// What the hub's store counts.
+	// What the hub's store counts, for Boxes: Box may leave it out.
 	Alarms int // open ones
 	Gaps   int // stretches of events that never come
 	Forks  int // histories beside the first one, of all chains

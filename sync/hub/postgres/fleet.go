@@ -25,14 +25,14 @@ const (
 UPDATE box SET contact = $1, pending = $2, report = coalesce($3, report),
   drift = CASE WHEN $3::bytea IS NOT NULL AND $3 IS DISTINCT FROM report THEN coalesce($4, 0) ELSE drift END WHERE number = $5`
 	holdBox   = `SELECT FROM box WHERE number = $1 FOR UPDATE`
-	boxFields = `
-SELECT number, branch, kiosks, login_epoch, key_id, token_key, created, enrolled, revoked, contact, pending, drift, report,
+	boxFields = `SELECT number, branch, kiosks, login_epoch, key_id, token_key, created, enrolled, revoked, contact, pending, drift, report, `
+	listBoxes = boxFields + `
        (SELECT count(*) FROM alarm AS a WHERE a.box = box.number AND a.done IS NULL),
        (SELECT count(*) FROM event AS e WHERE e.box = box.number AND e.judged = 'absent'),
        (SELECT count(*) FROM numbering AS n JOIN branch AS b ON b.numbering = n.id WHERE n.box = box.number AND b.number > 0)
-FROM box`
-	listBoxes = boxFields + ` ORDER BY number`
-	findBox   = boxFields + ` WHERE number = $1`
+FROM box ORDER BY number`
+	// Asked for with every request of a box: nothing is counted.
+	findBox = boxFields + `0, 0, 0 FROM box WHERE number = $1`
 )
 
 // AddBox implements fleet.Store.
