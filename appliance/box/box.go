@@ -92,6 +92,7 @@ func Run(ctx context.Context, cfg Config, now func() time.Time, log *slog.Logger
 		return err
 	}
 	defer unlock()
+	removeImports(cfg.Data)
 	b, err := assemble(ctx, cfg, local, log)
 	if err != nil {
 		return err

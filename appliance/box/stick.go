@@ -281,10 +281,21 @@ func (b *Box) serveImport(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(out) // the reader has gone
 }
 
+// importPattern is how files are called that are being imported.
+const importPattern = "import-*"
+
+// removeImports removes what a crash has left of importing files.
+func removeImports(dir string) {
+	left, _ := filepath.Glob(filepath.Join(dir, importPattern)) // the pattern is right
+	for _, f := range left {
+		_ = os.Remove(f) // in nobody's way
+	}
+}
+
 // importBody takes a reply that was sent to the box. It is read twice, so it lies in the data folder meanwhile: nothing
 // in it is secret.
 func (b *Box) importBody(w http.ResponseWriter, r *http.Request) (Imported, error) {
-	f, err := os.CreateTemp(b.cfg.Data, "import-*")
+	f, err := os.CreateTemp(b.cfg.Data, importPattern)
 	if err != nil {
 		return Imported{}, err
 	}

@@ -41,6 +41,8 @@ var (
 	ErrCut = errors.New("the end of the file is missing: the stick was full, or was pulled too early")
 	// ErrMalformed means that a file holds what it cannot hold, or too much of it.
 	ErrMalformed = errors.New("the file is damaged")
+	// ErrLong means that there is more to write than a file can hold.
+	ErrLong = errors.New("more than fits into one file")
 	// ErrKind means that a file goes the other way: a reply was given to a hub, or events to a box.
 	ErrKind = errors.New("the file goes the other way")
 	// ErrBox means that a file is for another box, or says that it is from another one than signed it.
@@ -127,7 +129,7 @@ func (f *writer) write(b []byte) error {
 // part writes a part.
 func (f *writer) part(kind byte, b []byte) error {
 	if len(b) > maxPart || f.bytes+int64(len(b)) > MaxFile-maxSig {
-		return fmt.Errorf("%w: part of %d bytes", ErrMalformed, len(b))
+		return fmt.Errorf("%w: %d bytes", ErrLong, f.bytes+int64(len(b)))
 	}
 	if err := f.write(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(b)))); err != nil {
 		return err

@@ -357,6 +357,7 @@ func stickErrors(errs []error) error {
 		{stick.ErrKind, "this is a reply of a hub: take it to the box (“appliance import”)"},
 		{stick.ErrSignature, "the file was changed since the box wrote it: export it again there"},
 		{stick.ErrBox, "the file says that it is from another box than wrote it: export it again at the box"},
+		{stick.ErrLong, "the files of this box come to more than half a gigabyte: “hub content list” shows them"},
 		{stick.ErrFull, "free some room on the stick; taking the file again does no harm"},
 		{stick.ErrGone, "put the stick in again and repeat the command; taking the file again does no harm"},
 		{ca.ErrForeign, "a box that another hub has let in wrote it: take it to that hub"},
