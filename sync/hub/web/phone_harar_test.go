@@ -18,17 +18,20 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"sportello.example/sync/crossdevice"
 	"sportello.example/sync/hub/login"
+	"sportello.example/sync/hub/moment"
 	"sportello.example/sync/hub/spid"
 	"sportello.example/sync/hub/spid/spidtest"
 	"sportello.example/sync/hub/web"
 )
 
-// harar is a hub with one box (number 7, Biblioteca Harar; it knows of a number 8), an identity provider, and what the box knows.
+// harar is a hub with one box (number 7, Biblioteca Harar; it knows of a number 8), an identity provider, and what the box
+// knows. It is two replicas: they take turns at answering, and share what is under way. desk is the first one's.
 type harar struct {
 	url    string
 	box    *crossdevice.Box
@@ -105,9 +108,13 @@ func newHarar(t *testing.T) *harar {
 	}
 	h.box = crossdevice.NewBox(crossdevice.BoxConfig{Number: 7, Epoch: 1, Keys: crossdevice.Derive(master, 7, 1), Now: time.Now})
 	log := slog.New(slog.NewTextHandler(&h.log, nil))
-	if h.desk, err = login.New(login.Config{Master: master, Key: hubKey, Boxes: h, Now: h.now, Log: log}); err != nil {
-		t.Fatal(err)
+	shared, desks := moment.New(h.now), [2]*login.Desk{}
+	for i := range desks {
+		if desks[i], err = login.New(login.Config{Master: master, Key: hubKey, Boxes: h, Moments: shared, Now: h.now, Log: log}); err != nil {
+			t.Fatal(err)
+		}
 	}
+	h.desk = desks[0]
 	if h.idp, err = spidtest.New(spidtest.Config{Addr: "127.0.0.1:0", Now: h.now, Citizens: []spidtest.Citizen{
 		{FiscalCode: maria, Name: "Maria", FamilyName: "Rossi"}, {FiscalCode: anna, Name: "Anna", FamilyName: "Verdi"},
 	}}); err != nil {
@@ -128,20 +135,28 @@ func newHarar(t *testing.T) *harar {
 	if err != nil {
 		t.Fatal(err)
 	}
-	provider, err := spid.New(t.Context(), spid.Config{
-		PublicURL: public, Dir: keyDir(t), Sources: []string{h.idp.MetadataURL()}, Now: h.now, Log: log,
-	})
-	if err != nil {
-		t.Fatal(err)
+	dir := keyDir(t)
+	var replicas [2]http.Handler
+	for i := range replicas {
+		provider, err := spid.New(t.Context(), spid.Config{
+			PublicURL: public, Dir: dir, Sources: []string{h.idp.MetadataURL()}, Moments: shared, Now: h.now, Log: log,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := web.New(web.Config{
+			Log: log, Now: h.now, PublicURL: public, Municipality: "Comune di Prova", Place: time.UTC, Logins: desks[i],
+			Phones: web.Phones{Login: desks[i], SPID: provider, Moments: shared},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		replicas[i] = s.PublicHandler()
 	}
-	s, err := web.New(web.Config{
-		Log: log, Now: h.now, PublicURL: public, Municipality: "Comune di Prova", Place: time.UTC, Logins: h.desk,
-		Phones: web.Phones{Login: h.desk, SPID: provider},
+	var turn atomic.Int64
+	srv.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		replicas[int(turn.Add(1))%len(replicas)].ServeHTTP(w, r)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Config.Handler = s.PublicHandler()
 	srv.Start()
 	t.Cleanup(srv.Close)
 	h.idp.Trust(h.url + spid.PathMetadata)
