@@ -261,6 +261,8 @@ phone = "+3902"`, ""},
 		{"address with a path", `public_url = "https://example.org/sportello"`, "public_url"},
 		{"time zone", `time_zone = "Milano"`, "time_zone"},
 		{"log", `log = "xml"`, "neither text nor json"},
+		{"a shared database", `database = "postgresql://hub:s3cret@db.comune.example:5432/hub?sslmode=verify-full"`, ""},
+		{"another kind of database", `database = "mysql://hub:s3cret@db.comune.example/hub"`, "not an address of PostgreSQL"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var c Config
@@ -270,6 +272,9 @@ phone = "+3902"`, ""},
 			}
 			if tt.bad == "" && err != nil || tt.bad != "" && (err == nil || !strings.Contains(err.Error(), tt.bad)) {
 				t.Errorf("got %v, want %q", err, tt.bad)
+			}
+			if err != nil && strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("a password is in %v", err)
 			}
 		})
 	}
