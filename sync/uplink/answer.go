@@ -108,16 +108,13 @@ func (c *Client) send(ctx context.Context, q call) (*http.Response, error) {
 	for k, v := range q.header {
 		req.Header[k] = v
 	}
-	req.Header.Set("User-Agent", userAgent)
+	req.Header.Set("User-Agent", "") // none: it would go along with every call, and the hub knows who calls
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrOffline, cause(err))
 	}
 	return resp, nil
 }
-
-// userAgent is short: it goes along with every call.
-const userAgent = "sportello"
 
 // read reads an answer as a whole, within limits.
 func (c *Client) read(resp *http.Response, limit int64) (answer, error) {

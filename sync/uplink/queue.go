@@ -2,11 +2,14 @@ package uplink
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
 	"sportello.example/sync/desired"
@@ -27,7 +30,7 @@ func (c *Client) ping(ctx context.Context, q url.Values) (p wire.Ping, err error
 }
 
 // Report tells the hub how the box is, and so asks whether the line is up. A hub of the first release is told what it
-// can understand. Without Options.Report, or when that fails, Report is Ping: a queue that cannot be read is no reason
+// can understand. What is no news is not said again for some minutes. Without Options.Report, or when that fails, Report is Ping: a queue that cannot be read is no reason
 // not to ask.
 func (c *Client) Report(ctx context.Context) (p wire.Ping, err error) {
 	if c.o.Report == nil {
@@ -37,11 +40,54 @@ func (c *Client) Report(ctx context.Context) (p wire.Ping, err error) {
 	if err != nil {
 		return c.Ping(ctx)
 	}
+	pending := url.Values{"pending": {strconv.Itoa(report.Queued())}}
+	news := digestOf(report)
+	if c.said.is(news, c.o.Now()) {
+		return c.ping(ctx, pending)
+	}
+	c.said.set([32]byte{}, time.Time{})
 	err = c.json(ctx, "report", min(pingLimit, c.o.Timeout), http.MethodPost, wire.PathReport, report, &p)
 	if unknown(err) {
-		return c.ping(ctx, url.Values{"pending": {strconv.Itoa(report.Queued())}})
+		return c.ping(ctx, pending)
 	}
-	return fromHub(p, err)
+	if p, err = fromHub(p, err); err == nil {
+		c.said.set(news, c.o.Now())
+	}
+	return p, err
+}
+
+// sayAgain is for how long a report that says nothing new is not made again: a box that is idle asks only whether the
+// line is up, which costs a third.
+const sayAgain = 15 * time.Minute
+
+// said is the last report that the hub has.
+type said struct {
+	mu   sync.Mutex
+	news [32]byte
+	at   time.Time
+}
+
+func (s *said) is(news [32]byte, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	age := now.Sub(s.at)
+	return s.news == news && age >= 0 && age < sayAgain
+}
+
+func (s *said) set(news [32]byte, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.news, s.at = news, at
+}
+
+// digestOf is the SHA-256 of what is news in a report: not the time, and not how many bytes are free at this moment.
+func digestOf(r wire.Report) [32]byte {
+	r.Time, r.Disk.Used, r.Disk.Free = time.Time{}, 0, 0
+	b, err := json.Marshal(r)
+	if err != nil { // a date after the year 9999
+		return sha256.Sum256(fmt.Appendf(nil, "%v", r))
+	}
+	return sha256.Sum256(b)
 }
 
 // fromHub checks that an answer is a hub's.

@@ -160,12 +160,13 @@ func TestReport(t *testing.T) {
 	h := startHub(t)
 	queued := wire.Report{Streams: []wire.StreamReport{{Stream: envelope.Legal, Queued: 10}, {Stream: envelope.Diag, Queued: 7}}, Dead: 1}
 	var failing atomic.Bool
-	c := h.client(t, uplink.Options{Report: func(context.Context) (wire.Report, error) {
+	clock := time.Now()
+	o := uplink.Options{Now: func() time.Time { return clock }, Report: func(context.Context) (wire.Report, error) {
 		if failing.Load() {
 			return wire.Report{}, errors.New("disk")
 		}
 		return queued, nil
-	}})
+	}}
 	var asked []string
 	serve := func(known bool) {
 		asked = nil
@@ -198,11 +199,43 @@ func TestReport(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			serve(tt.known)
 			failing.Store(tt.failing)
+			c := h.client(t, o)
 			if p, err := c.Report(t.Context()); err != nil || !p.ANPR || fmt.Sprint(asked) != tt.want {
 				t.Errorf("%+v, %v, asked %v, want %v", p, err, asked, tt.want)
 			}
 		})
 	}
+	t.Run("no news", func(t *testing.T) {
+		serve(true)
+		failing.Store(false)
+		c := h.client(t, o)
+		say := func(want string) {
+			t.Helper()
+			asked = nil
+			if p, err := c.Report(t.Context()); err != nil || !p.ANPR || fmt.Sprint(asked) != want {
+				t.Errorf("%+v, %v, asked %v, want %v", p, err, asked, want)
+			}
+		}
+		const report, ping = "[POST /box/v2/report ]", "[GET /box/v1/ping 17]"
+		say(report)
+		clock, queued.Time, queued.Disk.Free = clock.Add(time.Minute), clock, 12345
+		say(ping)
+		queued.State++
+		say(report)
+		say(ping)
+		clock = clock.Add(15 * time.Minute)
+		say(report)
+		clock = clock.Add(-time.Hour) // set back
+		say(report)
+		h.answer(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+		queued.State++
+		if _, err := c.Report(t.Context()); err == nil {
+			t.Error("no error")
+		}
+		queued.State--
+		serve(true)
+		say(report) // nobody knows what the hub has
+	})
 }
 
 func TestState(t *testing.T) {

@@ -52,6 +52,7 @@ type Client struct {
 	http *http.Client
 	o    Options
 	cuts atomic.Int64 // longest poll that something between here and the hub lets live, in nanoseconds; 0: not known
+	said said
 }
 
 // New returns a client for the hub's box interface at baseURL, "https://hub.example:8443". It makes no connection. It

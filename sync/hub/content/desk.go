@@ -363,7 +363,7 @@ func etag(version uint64, core []byte, issued time.Time) string {
 }
 
 func coreTag(core []byte) string {
-	return base64.RawURLEncoding.EncodeToString(core[:min(9, len(core))])
+	return base64.RawURLEncoding.EncodeToString(core[:min(6, len(core))])
 }
 
 // parseTags reads If-None-Match. What is not of this hub's making is kept to be compared only.

@@ -66,7 +66,6 @@ func (s *Server) boxRoutes(e *echo.Echo) {
 func noStore(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		c.Response().Header().Set("Cache-Control", "no-store")
-		c.Response().Header().Set("X-Content-Type-Options", "nosniff")
 		return next(c)
 	}
 }

@@ -44,7 +44,7 @@ func (s *Server) state(c echo.Context, box uint32) error {
 	}
 	h.Set("ETag", a.ETag)
 	if a.Same {
-		h.Del("X-Content-Type-Options") // a box that is idle asks 1,500 times a day
+		h.Del("Cache-Control") // nothing to store; a box that is idle asks 1,500 times a day
 		return c.NoContent(http.StatusNotModified)
 	}
 	return c.JSON(http.StatusOK, a.Signed)
