@@ -147,6 +147,7 @@ func (s *Store) group(ops []*op) {
 		if err = w.commit(); err == nil {
 			if w.freed && s.state.Load() != diskOK {
 				s.measure()
+				s.tidy = s.tidy || s.refused > 0 // there may be room now to say so
 			}
 			for _, o := range left {
 				o.done <- nil

@@ -149,6 +149,7 @@ func TestKill(t *testing.T) {
 	if path := os.Getenv("SPORTELLO_KILL_DB"); path != "" {
 		killed(t, path)
 	}
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "box.db")
 	s := openAt(t, path)
 	epoch := s.Epoch()
@@ -231,6 +232,7 @@ func runAndKill(t *testing.T, path string, from int, after time.Duration) (said 
 
 // TestReaderDoesNotHoldTheLog has somebody read for ten seconds, as far as they get, while events are stored.
 func TestReaderDoesNotHoldTheLog(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "box.db")
 	s := openAt(t, path)
 	put(t, s, event.PrintDone, 1)

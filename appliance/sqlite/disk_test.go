@@ -47,6 +47,7 @@ func stats(t *testing.T, s *Store, n int) {
 
 // TestStatisticsAreCountedTogether fills 70 % of the room with statistics.
 func TestStatisticsAreCountedTogether(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	path := filepath.Join(t.TempDir(), "box.db")
 	s := openWith(t, Config{Path: path, Now: c.now, MaxPages: 200})
@@ -100,18 +101,19 @@ func TestStatisticsAreCountedTogether(t *testing.T) {
 
 // TestRoom fills the room with everything, and looks at what is let go, and what never is.
 func TestRoom(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "box.db")
 	cfg := Config{Path: path, MaxPages: 400}
 	s := openWith(t, cfg)
 	big := strings.Repeat("x", 800)
-	fill := func(k event.Kind, n int) (err error) {
-		for range n {
-			if err = s.Enqueue(t.Context(), event.Event{Kind: k, Detail: event.Detail{Certificates: []string{big}}}); err != nil {
-				return err
-			}
+	fill := func(k event.Kind, n int) error {
+		es := make([]event.Event, n)
+		for i := range es {
+			es[i] = event.Event{Kind: k, Detail: event.Detail{Certificates: []string{big}}}
 		}
+		err := s.Enqueue(t.Context(), es...)
 		settledDisk(t, s)
-		return nil
+		return err
 	}
 	count := func(stream envelope.Stream) (left, missing int) {
 		for _, e := range all(t, s, present(s, stream), 500) {

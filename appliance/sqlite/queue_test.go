@@ -70,6 +70,7 @@ func numbers(t *testing.T, s *Store, stream envelope.Stream) (queued, kept int) 
 }
 
 func TestAcked(t *testing.T) {
+	t.Parallel()
 	c := newClock()
 	path := filepath.Join(t.TempDir(), "box.db")
 	cfg := Config{Path: path, Now: c.now}
