@@ -2,9 +2,11 @@
 package ingesttest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -54,6 +56,16 @@ func (b *Box) Clone() *Box {
 func (b *Box) Chain(s envelope.Stream) envelope.Chain {
 	return envelope.Chain{Epoch: b.Epoch, Stream: s}
 }
+
+// Chains returns the chains that hold something, of all epochs, in an order of their own.
+func (b *Box) Chains() []envelope.Chain {
+	return slices.SortedFunc(maps.Keys(b.entries), func(x, y envelope.Chain) int {
+		return cmp.Or(cmp.Compare(x.Epoch, y.Epoch), cmp.Compare(x.Stream, y.Stream))
+	})
+}
+
+// First returns the number of the first entry of a chain that is there.
+func (b *Box) First(c envelope.Chain) uint64 { return max(b.first[c], 1) }
 
 // Last returns the last number given out on a chain.
 func (b *Box) Last(c envelope.Chain) uint64 {
