@@ -12,10 +12,6 @@ import (
 )
 
 const (
-	appendEvents = `
-INSERT INTO event (received, numbering, stream, branch, seq, count, reason, hash, encoded, box, boot, mono, wall, quality, happened, certain, kind, schema, session, mode, pages, judged)
-SELECT $1, * FROM unnest($2::bigint[], $3::smallint[], $4::integer[], $5::bigint[], $6::bigint[], $7::smallint[], $8::bytea[], $9::bytea[],
-  $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::smallint[], $15::bigint[], $16::boolean[], $17::text[], $18::smallint[], $19::text[], $20::text[], $21::integer[], $22::text[])`
 	putBranches = `
 INSERT INTO branch (numbering, stream, number, parent, first, seq, head, safe, dated)
 SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::integer[], $4::integer[], $5::bigint[], $6::bigint[], $7::bytea[], $8::bigint[], $9::bigint[])
@@ -43,10 +39,13 @@ ON CONFLICT (box, kind, key) DO UPDATE
 SET text = excluded.text, at = greatest(alarm.at, excluded.at), n = alarm.n + excluded.n, done = NULL`
 )
 
-// Write implements ingest.Tx. All statements go out in one round trip.
+// Write implements ingest.Tx. Events go by COPY: there is nothing to collide with, because the transaction holds their
+// numberings. All else follows in one round trip.
 func (t *ingestTx) Write(ctx context.Context, c ingest.Changes) error {
+	if err := t.copyEvents(ctx, c.Received.UTC(), c.Rows); err != nil {
+		return fmt.Errorf("write %d events: %w", len(c.Rows), err)
+	}
 	b := &pgx.Batch{}
-	t.queueEvents(b, c.Received.UTC(), c.Rows)
 	t.queueJudged(b, c.Judged)
 	t.queueBranches(b, c.Branches)
 	t.queueDatings(b, c.Datings)
@@ -60,74 +59,62 @@ func (t *ingestTx) Write(ctx context.Context, c ingest.Changes) error {
 		return nil
 	}
 	if err := t.tx.SendBatch(ctx, b).Close(); err != nil {
-		return fmt.Errorf("write %d events: %w", len(c.Rows), err)
+		return fmt.Errorf("write what follows from %d events: %w", len(c.Rows), err)
 	}
 	return nil
 }
 
 func (t *ingestTx) num(id ingest.ChainID) int64 { return t.nums[numbering{id.Box, id.Chain.Epoch}] }
 
-// columns are what can be read of rows, by column.
-type columns struct {
-	num                   []int64
-	stream                []int16
-	branch                []int32
-	seq, boot, mono, wall []int64
-	quality               []int16
-	happened              []int64
-	certain               []bool
-	kind                  []string
-	schema                []int16
-	session, mode         []string
-	pages                 []int32
-	judged                []string
-}
-
-func (t *ingestTx) columns(rows []ingest.Row) (c columns) {
-	n := len(rows)
-	ints, shorts, texts := make([]int64, 6*n), make([]int16, 3*n), make([]string, 4*n)
-	c.num, c.seq, c.boot, c.mono, c.wall, c.happened = ints[:n], ints[n:2*n], ints[2*n:3*n], ints[3*n:4*n], ints[4*n:5*n], ints[5*n:]
-	c.stream, c.quality, c.schema = shorts[:n], shorts[n:2*n], shorts[2*n:]
-	c.kind, c.session, c.mode, c.judged = texts[:n], texts[n:2*n], texts[2*n:3*n], texts[3*n:]
-	c.branch, c.pages, c.certain = make([]int32, n), make([]int32, n), make([]bool, n)
-	for i := range rows {
-		r := &rows[i]
-		c.num[i], c.stream[i], c.branch[i] = t.num(r.ID), int16(r.ID.Chain.Stream), int32(r.Branch) //nolint:gosec // branches are few
-		c.seq[i], c.boot[i], c.mono[i] = int64(r.Seq), int64(r.Boot), r.Mono.Milliseconds()         //nolint:gosec // at most envelope.MaxSeq
-		c.wall[i], c.quality[i] = r.Wall.UnixMilli(), int16(r.Quality)
-		c.happened[i], c.certain[i] = r.Happened.UnixMilli(), r.Certain
-		c.kind[i], c.schema[i], c.session[i], c.mode[i] = clean(string(r.Kind)), int16(r.Schema), clean(r.Session), clean(r.Mode)
-		c.pages[i] = int32(max(math.MinInt32, min(math.MaxInt32, r.Pages))) //nolint:gosec // within limits
-		c.judged[i] = string(r.Judged)
+// eventColumns are the columns of event in the order in which copyEvents hands them over.
+func eventColumns() []string {
+	return []string{
+		"received", "numbering", "stream", "branch", "seq", "count", "reason", "hash", "encoded", "box",
+		"boot", "mono", "wall", "quality", "happened", "certain", "kind", "schema", "session", "mode", "pages", "judged",
 	}
-	return c
 }
 
-func (t *ingestTx) queueEvents(b *pgx.Batch, received time.Time, rows []ingest.Row) {
+func (t *ingestTx) copyEvents(ctx context.Context, received time.Time, rows []ingest.Row) error {
 	if len(rows) == 0 {
-		return
+		return nil
 	}
-	c, n := t.columns(rows), len(rows)
-	count, box, reason := make([]int64, n), make([]int64, n), make([]int16, n)
-	hash, encoded := make([][]byte, n), make([][]byte, n)
-	for i := range rows {
+	_, err := t.tx.CopyFrom(ctx, pgx.Identifier{"event"}, eventColumns(), pgx.CopyFromSlice(len(rows), func(i int) ([]any, error) {
 		r := &rows[i]
-		if count[i] = 1; r.Missing != nil {
-			count[i], reason[i] = int64(r.Missing.Count), int16(r.Missing.Reason) //nolint:gosec // at most envelope.MaxSeq
+		count, reason := int64(1), int16(0)
+		if r.Missing != nil {
+			count, reason = int64(r.Missing.Count), int16(r.Missing.Reason) //nolint:gosec // at most envelope.MaxSeq
 		}
-		box[i], hash[i], encoded[i] = int64(r.ID.Box), bytesOf(&r.Hash), r.Encoded
-	}
-	b.Queue(appendEvents, received, c.num, c.stream, c.branch, c.seq, count, reason, hash, encoded, box, c.boot, c.mono, c.wall,
-		c.quality, c.happened, c.certain, c.kind, c.schema, c.session, c.mode, c.pages, c.judged)
+		return []any{
+			received, t.num(r.ID), int16(r.ID.Chain.Stream), r.Branch, int64(r.Seq), count, reason, bytesOf(&r.Hash), r.Encoded, int64(r.ID.Box), //nolint:gosec // at most envelope.MaxSeq
+			int64(r.Boot), r.Mono.Milliseconds(), r.Wall.UnixMilli(), int16(r.Quality), r.Happened.UnixMilli(), r.Certain,
+			clean(string(r.Kind)), int16(r.Schema), clean(r.Session), clean(r.Mode), pages(r), string(r.Judged),
+		}, nil
+	}))
+	return err
+}
+
+// pages is how many pages fit into a column.
+func pages(r *ingest.Row) int32 {
+	return int32(max(math.MinInt32, min(math.MaxInt32, r.Pages))) //nolint:gosec // within limits
 }
 
 func (t *ingestTx) queueJudged(b *pgx.Batch, rows []ingest.Row) {
-	if len(rows) == 0 {
+	n := len(rows)
+	if n == 0 {
 		return
 	}
-	c := t.columns(rows)
-	b.Queue(judgeAnew, c.num, c.stream, c.branch, c.seq, c.boot, c.mono, c.wall,
-		c.quality, c.happened, c.certain, c.kind, c.schema, c.session, c.mode, c.pages, c.judged)
+	num, stream, branch, seq := make([]int64, n), make([]int16, n), make([]int32, n), make([]int64, n)
+	boot, mono, wall, quality := make([]int64, n), make([]int64, n), make([]int64, n), make([]int16, n)
+	happened, certain, kind, schema := make([]int64, n), make([]bool, n), make([]string, n), make([]int16, n)
+	session, mode, papers, judged := make([]string, n), make([]string, n), make([]int32, n), make([]string, n)
+	for i := range rows {
+		r := &rows[i]
+		num[i], stream[i], branch[i], seq[i] = t.num(r.ID), int16(r.ID.Chain.Stream), int32(r.Branch), int64(r.Seq) //nolint:gosec // at most envelope.MaxSeq
+		boot[i], mono[i], wall[i], quality[i] = int64(r.Boot), r.Mono.Milliseconds(), r.Wall.UnixMilli(), int16(r.Quality)
+		happened[i], certain[i], kind[i], schema[i] = r.Happened.UnixMilli(), r.Certain, clean(string(r.Kind)), int16(r.Schema)
+		session[i], mode[i], papers[i], judged[i] = clean(r.Session), clean(r.Mode), pages(r), string(r.Judged)
+	}
+	b.Queue(judgeAnew, num, stream, branch, seq, boot, mono, wall, quality, happened, certain, kind, schema, session, mode, papers, judged)
 }
 
 func (t *ingestTx) queueBranches(b *pgx.Batch, branches []ingest.Branch) {
