@@ -163,7 +163,7 @@ func (s *Store) group(ops []*op) {
 		}
 		return
 	}
-	if sqldb.Full(err) && s.makeRoom() {
+	if sqldb.Full(err) && !w.lesser() && s.makeRoom() {
 		err = s.once(left[0].do)
 	}
 	if err != nil && sqldb.Corrupt(err) {
@@ -171,6 +171,14 @@ func (s *Store) group(ops []*op) {
 		s.witness.write(s.testimony())
 	}
 	left[0].done <- failed(err)
+}
+
+// lesser says that all that was to be queued is of streams for which nothing else is let go.
+func (w *work) lesser() bool {
+	if w.number != w.s.number || w.heads[envelope.Legal] != w.s.heads[envelope.Legal] {
+		return false
+	}
+	return w.heads != w.s.heads
 }
 
 // once runs do in a transaction of its own, on the goroutine that writes.

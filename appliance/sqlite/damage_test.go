@@ -334,6 +334,39 @@ func TestLostDatabase(t *testing.T) {
 	}
 }
 
+// TestRolledBackWithItsWitness puts database and witness back together: the box cannot know. The hub does, and says so.
+func TestRolledBackWithItsWitness(t *testing.T) {
+	dir := t.TempDir()
+	path, older := filepath.Join(dir, "box.db"), filepath.Join(dir, "older.db")
+	s := openAt(t, path)
+	put(t, s, event.PrintDone, 10)
+	crashCopy(t, path, older)
+	put(t, s, event.PrintDone, 10)
+	c := present(s, envelope.Legal)
+	at15, _, err := s.HashAt(t.Context(), c, 15)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shut(t, s)
+	s = openAt(t, older)
+	if s.Epoch() != c.Epoch || len(everything(t, s)) != 10 {
+		t.Fatalf("epoch %s, %d events", s.Epoch(), len(everything(t, s)))
+	}
+	if _, known, err := s.HashAt(t.Context(), c, 15); known || err != nil { // the hub says 15, and the box has never given that out
+		t.Errorf("known %v, %v", known, err)
+	}
+	put(t, s, event.PrintFailed, 5)
+	if h, known, err := s.HashAt(t.Context(), c, 15); !known || err != nil || h == at15 { // or has given it to another event
+		t.Errorf("known %v, same %v, %v", known, h == at15, err)
+	}
+	if err := s.Renew(t.Context(), c, "forked"); err != nil {
+		t.Fatal(err)
+	}
+	if lost := lostBy(t, s, c.Epoch, "forked"); len(lost) != 0 || len(all(t, s, c, 100)) != 15 {
+		t.Errorf("lost %v, %d events left of the old epoch", lost, len(all(t, s, c, 100)))
+	}
+}
+
 func contents(t *testing.T, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)

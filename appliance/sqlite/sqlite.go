@@ -211,6 +211,9 @@ func (s *Store) begins(ctx context.Context, t testimony, known, aside bool) erro
 		s.measure()
 		s.tidy = true
 	}
+	if known && !t.clean {
+		s.log.InfoContext(ctx, "the program had not ended of its own accord", "boot", t.boot)
+	}
 	reason, lost, err := s.judge(ctx, t, known, counters["witnessed"] > 0, damaged)
 	if err != nil {
 		return err
@@ -269,6 +272,7 @@ func (s *Store) begins(ctx context.Context, t testimony, known, aside bool) erro
 // testify tells the witness where the start has left off. Without a witness the box goes on: it is there for damage.
 func (s *Store) testify(isNew bool) {
 	s.told = s.testimony()
+	s.witness.write(s.told) // both slots: then the file has all the room it will ever need
 	err := s.witness.writeNow(s.told)
 	if err == nil && isNew {
 		if err = s.witness.syncNew(); err == nil {

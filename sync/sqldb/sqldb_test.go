@@ -269,6 +269,16 @@ func TestCorrupt(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("a statement that the tables do not fit is told apart", func(t *testing.T) {
+		db := open(t, filled(t), schema(first), sqldb.Options{})
+		_, err := db.ExecContext(t.Context(), `INSERT INTO note (nothing) VALUES (1)`)
+		if !sqldb.Misfit(err) || sqldb.Misfit(nil) || sqldb.Misfit(sqldb.ErrCorrupt) {
+			t.Errorf("got %v", err)
+		}
+		if err := sqldb.CheckTable(t.Context(), db, "note"); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("ordinary errors are neither corrupt nor full", func(t *testing.T) {
 		db := open(t, filled(t), schema(first), sqldb.Options{})
 		_, err := db.ExecContext(t.Context(), `INSERT INTO nowhere VALUES (1)`)
