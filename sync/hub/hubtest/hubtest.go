@@ -34,6 +34,7 @@ import (
 	"sportello.example/provisioning/enroll"
 	"sportello.example/provisioning/identity"
 	"sportello.example/provisioning/throttle"
+	"sportello.example/sync/hub/anpr"
 	"sportello.example/sync/hub/fleet"
 	"sportello.example/sync/hub/ingest"
 	"sportello.example/sync/hub/postgres"
@@ -41,6 +42,7 @@ import (
 	"sportello.example/sync/hub/stats"
 	"sportello.example/sync/hub/web"
 	"sportello.example/sync/seal"
+	"sportello.example/sync/wire"
 )
 
 // Town is what a hub and its boxes know of each other: keys, certificates, and a database in which the boxes have
@@ -234,17 +236,13 @@ func (t *Town) Identity(ctx context.Context, dir string, box uint32) (*identity.
 
 // Count returns how many events of visits the hub has, and how many different ones. They must be the same.
 func (t *Town) Count(ctx context.Context) (s string, err error) {
-	driver, dsn, query := "sqlite", "file:"+filepath.Join(t.Dir, hubDB)+"?mode=ro", `SELECT count(*), count(DISTINCT hash) FROM entry WHERE session <> ''`
-	if t.DSN != "" {
-		driver, dsn, query = "pgx", t.DSN, `SELECT count(*), count(DISTINCT hash) FROM event WHERE session <> ''`
-	}
-	db, err := sql.Open(driver, dsn)
+	db, table, err := t.sql()
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	var all, different int
-	if err := db.QueryRowContext(ctx, query).Scan(&all, &different); err != nil {
+	if err := db.QueryRowContext(ctx, `SELECT count(*), count(DISTINCT hash) FROM `+table+` WHERE session <> ''`).Scan(&all, &different); err != nil {
 		return "", fmt.Errorf("count events: %w", err)
 	}
 	return fmt.Sprintf("%d %d", all, different), nil
@@ -337,7 +335,7 @@ func (t *Town) handler(s store) (http.Handler, error) {
 			Boxes: f, CA: authority, Log: log, Complete: func(context.Context, *identity.Enrolment) error { return nil },
 			Wrong: &throttle.Failures{Now: time.Now, Max: 10, Window: time.Minute},
 		},
-		Fleet: f, Ingest: in, Reports: &stats.Reports{Counter: s, Boxes: f, Now: time.Now, Place: time.UTC},
+		Registry: noRegistry{}, Fleet: f, Ingest: in, Reports: &stats.Reports{Counter: s, Boxes: f, Now: time.Now, Place: time.UTC},
 	})
 	if err != nil {
 		return nil, err
@@ -362,3 +360,48 @@ func (t *Town) simulated(next http.Handler) (http.Handler, error) {
 		next.ServeHTTP(w, r)
 	}), nil
 }
+
+// Sessions returns how many events of each visit the hub has.
+func (t *Town) Sessions(ctx context.Context) (n map[string]int, err error) {
+	db, table, err := t.sql()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	rows, err := db.QueryContext(ctx, `SELECT session, count(*) FROM `+table+` WHERE session <> '' GROUP BY session`)
+	if err != nil {
+		return nil, fmt.Errorf("count events: %w", err)
+	}
+	defer func() { _ = rows.Close() }()
+	n = map[string]int{}
+	for rows.Next() {
+		var session string
+		var count int
+		if err := rows.Scan(&session, &count); err != nil {
+			return nil, fmt.Errorf("count events: %w", err)
+		}
+		n[session] = count
+	}
+	return n, rows.Err()
+}
+
+// sql opens the hub's database beside the hub, and returns it with the name of the table that holds events.
+func (t *Town) sql() (db *sql.DB, table string, err error) {
+	if t.DSN != "" {
+		db, err = sql.Open("pgx", t.DSN)
+		return db, "event", err
+	}
+	db, err = sql.Open("sqlite", "file:"+filepath.Join(t.Dir, hubDB)+"?mode=ro")
+	return db, "entry", err
+}
+
+// noRegistry is a registry that does not answer.
+type noRegistry struct{}
+
+func (noRegistry) Family(context.Context, string) ([]wire.Member, error) { return nil, anpr.ErrDown }
+
+func (noRegistry) Certificate(context.Context, string, wire.CertificateRequest) ([]byte, error) {
+	return nil, anpr.ErrDown
+}
+
+func (noRegistry) Status() (bool, time.Time) { return false, time.Time{} }
