@@ -35,6 +35,7 @@ import (
 	"sportello.example/sync/health"
 	"sportello.example/sync/outbox"
 	"sportello.example/sync/stick"
+	"sportello.example/sync/uplink"
 )
 
 // The one place that says who plays which part.
@@ -394,8 +395,25 @@ func networkUp(names []string) bool {
 	return false
 }
 
+// onPing takes up an answer of the hub. After the first one of this start, who has asked in vain, or before anybody knew
+// that there is a line, asks again.
+func (b *Box) onPing(p uplink.Pong) {
+	first := b.queue.contact.Load() == 0
+	b.queue.hubSaid(context.Background(), p.Time, p.Took)
+	if first {
+		// The light is set when this returns; a follower that asks sooner would not let its request be held.
+		b.board.Set(health.Hub, health.Up, "")
+		b.lineIsUp()
+	}
+}
+
 func (b *Box) onUp(down time.Duration) {
 	b.disk(full(b.queue.line(event.LineUp, event.Detail{Milliseconds: down.Milliseconds()})))
+	b.lineIsUp()
+}
+
+// lineIsUp tells those who wait for the line.
+func (b *Box) lineIsUp() {
 	if f := b.queue.follower.Load(); f != nil {
 		f.LineUp()
 	}

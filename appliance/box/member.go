@@ -56,7 +56,7 @@ func (b *Box) join(ctx context.Context) error {
 	b.queue.source.use(b.hub)
 	monitor := &uplink.Monitor{
 		Client: up, Board: b.board, Every: b.pace, Now: b.now, Log: b.log,
-		OnPing: func(p uplink.Pong) { b.queue.hubSaid(ctx, p.Time, p.Took) },
+		OnPing: b.onPing,
 		OnUp:   b.onUp,
 		OnDown: b.onDown,
 	}

@@ -133,7 +133,7 @@ func searchTree(ctx context.Context, dir string, needles []needle, keep func(pat
 func everything(string, fs.DirEntry) bool { return true }
 
 // since keeps files written after t, but not those of compilers and tests, which hold the simulators' invented citizens
-// because the programs they are part of do.
+// because the programs they are part of do, and not those of PostgreSQL, whose catalogue is full of words.
 func since(t time.Time, not string) func(string, fs.DirEntry) bool {
 	return func(path string, d fs.DirEntry) bool {
 		name := d.Name()
@@ -141,7 +141,8 @@ func since(t time.Time, not string) func(string, fs.DirEntry) bool {
 			return false
 		}
 		if d.IsDir() {
-			return true
+			_, err := os.Stat(filepath.Join(path, "PG_VERSION"))
+			return err != nil
 		}
 		i, err := d.Info()
 		return err == nil && i.ModTime().After(t) && i.Size() < 1<<30 && !program(path)
