@@ -190,16 +190,7 @@ func TestJudge(t *testing.T) {
 				}
 				var stored []string
 				for n, rows := range h.fresh {
-					text := fmt.Sprint(n, ":")
-					if len(rows) > 0 {
-						text += fmt.Sprint(rows[0].Seq, "-", rows[len(rows)-1].last())
-					}
-					for k := 1; k < len(rows); k++ {
-						if rows[k].Seq != rows[k-1].last()+1 {
-							text += " with a hole"
-						}
-					}
-					stored = append(stored, text)
+					stored = append(stored, fmt.Sprint(n, ":", extent(rows)))
 				}
 				if got := strings.Join(alarms, " "); ack != st.ack || strings.Join(stored, " ") != st.stored || got != st.alarms {
 					t.Errorf("step %d: ack %s, stored %v, alarms %q\nwant     %s, %s, %q", i, ack, stored, got, st.ack, st.stored, st.alarms)
@@ -207,6 +198,19 @@ func TestJudge(t *testing.T) {
 			}
 		})
 	}
+}
+
+// extent says which numbers rows cover.
+func extent(rows []Row) string {
+	if len(rows) == 0 {
+		return ""
+	}
+	for i := 1; i < len(rows); i++ {
+		if rows[i].Seq != rows[i-1].last()+1 {
+			return fmt.Sprintf("a hole before %d", rows[i].Seq)
+		}
+	}
+	return fmt.Sprint(rows[0].Seq, "-", rows[len(rows)-1].last())
 }
 
 func covered(es []envelope.Entry) (n uint64) {

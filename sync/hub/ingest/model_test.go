@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -140,9 +141,7 @@ func (s *system) clone(rt *rapid.T) {
 	}
 	b := s.box(rt)
 	c := &boxModel{Box: b.Clone(), cursor: map[envelope.Chain]uint64{}, renewed: map[envelope.Epoch]bool{}}
-	for k, v := range b.cursor {
-		c.cursor[k] = v
-	}
+	maps.Copy(c.cursor, b.cursor)
 	s.boxes = append(s.boxes, c)
 }
 
