@@ -61,7 +61,7 @@ func (s *Store) chores() (more bool) {
 	if !s.tidy {
 		return false
 	}
-	did, err := s.tidyUp(s.percent, chunk)
+	did, err := s.tidyUp(s.percent, largeChunk)
 	if err != nil {
 		s.log.Error("no room made in the queue", "err", err)
 	}
@@ -145,7 +145,7 @@ func (s *Store) makeRoom() bool {
 		return false
 	}
 	s.measure()
-	did, err := s.tidyUp(100, chunk)
+	did, err := s.tidyUp(100, largeChunk)
 	if err != nil && !sqldb.Full(err) {
 		s.log.Error("no room made in the queue", "err", err)
 	}
@@ -272,7 +272,7 @@ func (s *Store) drop(stream envelope.Stream, acked bool, n int) (did bool, err e
 // oldest returns the first rows of a chain that the hub has not acknowledged, n at most: a stretch without holes. It ends
 // where Read has ended, because the hub may acknowledge up to there, and the hash at that place must stay known.
 func oldest(ctx context.Context, q querier, st *chainState, n int) ([]row, error) {
-	rows, _, err := fetch(ctx, q, st, max(st.cursor, st.base.seq)+1, st.last.seq, n, chunk*envelope.MaxEncoded)
+	rows, _, err := fetch(ctx, q, st, max(st.cursor, st.base.seq)+1, st.last.seq, n, largeChunk*envelope.MaxEncoded)
 	if err != nil {
 		return nil, err
 	}
@@ -357,7 +357,7 @@ func (w *work) rollUpChain(old *chainState, n int) (more, did bool, err error) {
 	if err != nil || !known {
 		return false, false, err
 	}
-	rows, all, err := fetch(w.ctx, w.s.conn, st, from+1, st.last.seq, n, chunk*envelope.MaxEncoded)
+	rows, all, err := fetch(w.ctx, w.s.conn, st, from+1, st.last.seq, n, largeChunk*envelope.MaxEncoded)
 	if err != nil {
 		return false, false, err
 	}

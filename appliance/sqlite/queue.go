@@ -309,8 +309,12 @@ func (w *work) keptLong(st *chainState, now time.Time) (uint64, error) {
 	return uint64(seq.Int64), nil
 }
 
-// chunk is how many rows one transaction deletes at most: whoever enqueues waits no longer than that.
-const chunk = 500
+// How many rows one transaction deletes at most: whoever enqueues waits no longer than that. It is the larger one when
+// room is made, which is rare, and for which something is written each time.
+const (
+	chunk      = 250
+	largeChunk = 500
+)
 
 // forget deletes the rows up to a number, a chunk of them, and moves st.base. more says that there are more.
 func (w *work) forget(st *chainState, to uint64) (more bool, err error) {
