@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"sportello.example/kiosk/paper"
+	"sportello.example/sync/envelope"
 	"sportello.example/sync/event"
 	"sportello.example/sync/wire"
 )
@@ -145,7 +146,7 @@ type Desk struct {
 
 	mu       sync.Mutex // guards the fields that follow
 	sessions map[int]*Session
-	lost     int // events a full disk kept from being stored
+	lost     int // events that could not be stored and were not reported yet
 	closed   bool
 }
 
@@ -378,32 +379,59 @@ func (s *Session) wipe() {
 }
 
 // record stores what happened, with the row of the session, in one transaction. private is what only the hub may read.
+// What was not stored is counted, whether or not it happened all the same.
 func (d *Desk) record(ctx context.Context, s *Session, kind event.Kind, detail event.Detail, private []byte) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordLimit)
 	defer cancel()
 	s.mu.Lock()
 	row := s.row()
 	s.mu.Unlock()
+	if err := d.reportLost(ctx, row); err != nil {
+		return d.full(kind, err)
+	}
+	if err := d.cfg.Journal.Record(ctx, row, event.Event{Kind: kind, Session: s.ID, Kiosk: s.Kiosk, Detail: detail, Private: private}); err != nil {
+		return d.full(kind, err)
+	}
+	if kind.Stream() == envelope.Legal {
+		d.cfg.Disk(false) // what is less urgent may have been let go in silence
+	}
+	d.cfg.Kick()
+	return nil
+}
+
+// reportLost says what is missing before anything else is stored. As long as there is no room for that, there is none
+// for what somebody may have to prove: ErrDiskFull.
+func (d *Desk) reportLost(ctx context.Context, row SessionRow) error {
 	d.mu.Lock()
 	lost := d.lost
 	d.lost = 0
 	d.mu.Unlock()
-	if lost > 0 { // say first what is missing before it
-		if err := d.cfg.Journal.Record(ctx, row, event.Event{Kind: event.EventsLost, Detail: event.Detail{Count: lost}}); err != nil {
-			d.mu.Lock()
-			d.lost += lost
-			d.mu.Unlock()
-		}
+	if lost == 0 {
+		return nil
 	}
-	err := d.cfg.Journal.Record(ctx, row, event.Event{Kind: kind, Session: s.ID, Kiosk: s.Kiosk, Detail: detail, Private: private})
-	if full := errors.Is(err, ErrDiskFull); full || err == nil {
-		d.cfg.Disk(full)
+	err := d.cfg.Journal.Record(ctx, row, event.Event{Kind: event.EventsLost, Detail: event.Detail{Count: lost}})
+	if err == nil {
+		d.cfg.Disk(false)
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("record %s: %w", kind, err)
+	d.mu.Lock()
+	d.lost += lost
+	d.mu.Unlock()
+	if errors.Is(err, ErrDiskFull) {
+		return err
 	}
-	d.cfg.Kick()
-	return nil
+	return nil // what comes now may be stored all the same
+}
+
+// full counts an event that was not stored, and tells when that is for want of room.
+func (d *Desk) full(kind event.Kind, err error) error {
+	d.mu.Lock()
+	d.lost++
+	d.mu.Unlock()
+	if errors.Is(err, ErrDiskFull) {
+		d.cfg.Disk(true)
+	}
+	return fmt.Errorf("record %s: %w", kind, err)
 }
 
 // note is record for events that nobody's paper hangs on, and for what has happened already and cannot be refused any
@@ -417,9 +445,6 @@ func (d *Desk) note(ctx context.Context, s *Session, kind event.Kind, detail eve
 		return
 	}
 	if err := d.record(ctx, s, kind, detail, nil); err != nil {
-		d.mu.Lock()
-		d.lost++
-		d.mu.Unlock()
 		d.log(s).Error("event not stored", "kind", kind, "err", err)
 	}
 }

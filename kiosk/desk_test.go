@@ -14,6 +14,7 @@ import (
 
 	"sportello.example/kiosk/paper"
 	"sportello.example/sync/citizen"
+	"sportello.example/sync/envelope"
 	"sportello.example/sync/event"
 	"sportello.example/sync/wire"
 )
@@ -21,9 +22,11 @@ import (
 // world is everything outside a desk, in fake time: what its methods do is set by the fields. The real peers are in
 // the tests of folder appliance.
 type world struct {
-	mu      sync.Mutex
-	lineUp  bool
-	full    bool // the disk
+	mu     sync.Mutex
+	lineUp bool
+	full   bool // the disk
+
+	noLegal bool // it is full for legal events: others are let go in silence
 	token   bool // the phone has finished
 	refuse  error
 	code    string
@@ -41,7 +44,7 @@ type world struct {
 func (w *world) Record(_ context.Context, row SessionRow, e event.Event) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.full {
+	if w.full || w.noLegal && e.Kind.Stream() == envelope.Legal {
 		return ErrDiskFull
 	}
 	if e.Private != nil {
@@ -407,7 +410,14 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("a declaration that cannot be journalled was made: %s, %+v", v.Stage, v.Problem)
 		}
 		d.Back(other)
-		w.set(func() { w.full = false })
+		w.set(func() { w.full, w.noLegal = false, true }) // the journal takes what is less urgent in silence, and lets it go
+		d.End(t.Context(), s, OutcomeEnded)
+		s = start(t, d, 1)
+		answerAll(t, d, s)
+		if err := d.BeginLogin(t.Context(), s); !errors.Is(err, ErrDiskFull) {
+			t.Errorf("login although the print could not be journalled: %v", err)
+		}
+		w.set(func() { w.noLegal = false })
 		must(t, d.Prepare(t.Context(), other))
 		synctest.Wait()
 		w.set(func() { w.full = true })

@@ -279,9 +279,7 @@ func (b *Box) run(ctx context.Context) error {
 		port = tcp.Port
 	}
 	b.background(ctx, g, port)
-	if err := b.queue.line(event.BoxStarted, event.Detail{}); err != nil {
-		b.disk(full(err))
-	}
+	b.note(event.BoxStarted, event.Detail{})
 	b.showDisk()
 	token, remove, err := writeControl(b.cfg.Data, ln.Addr().String())
 	if err != nil {
@@ -408,8 +406,15 @@ func (b *Box) onPing(p uplink.Pong) {
 }
 
 func (b *Box) onUp(down time.Duration) {
-	b.disk(full(b.queue.line(event.LineUp, event.Detail{Milliseconds: down.Milliseconds()})))
+	b.note(event.LineUp, event.Detail{Milliseconds: down.Milliseconds()})
 	b.lineIsUp()
+}
+
+// note stores an event of the box itself. That there is room for one of these says nothing of those that matter more.
+func (b *Box) note(kind event.Kind, detail event.Detail) {
+	if err := b.queue.note(kind, detail); full(err) {
+		b.disk(true)
+	}
 }
 
 // lineIsUp tells those who wait for the line.
@@ -421,5 +426,5 @@ func (b *Box) lineIsUp() {
 }
 
 func (b *Box) onDown() {
-	b.disk(full(b.queue.line(event.LineDown, event.Detail{})))
+	b.note(event.LineDown, event.Detail{})
 }

@@ -41,7 +41,8 @@ type queue struct {
 	contact  atomic.Int64 // when the hub was last heard of, Unix seconds; 0: never
 
 	kick   func()      // told that an event waits; nil: nobody is
-	untold atomic.Bool // what the clock learned has not been stored yet
+	untold atomic.Bool // what the clock learned has not been stored yet …
+	said   atomic.Bool // … and the log says so
 }
 
 // trust is whom the box believes.
@@ -163,10 +164,13 @@ func (q *queue) tellTime(ctx context.Context) {
 	}
 	set.Boot = q.Boot()
 	if err := q.Enqueue(ctx, event.Event{Kind: event.ClockSet, Detail: event.Detail{Clock: &set}}); err != nil {
-		q.log.ErrorContext(ctx, "event not stored", "kind", event.ClockSet, "err", err)
+		if !q.said.Swap(true) { // it is tried again with every word of the hub
+			q.log.ErrorContext(ctx, "event not stored", "kind", event.ClockSet, "err", err)
+		}
 		return
 	}
 	q.untold.Store(false)
+	q.said.Store(false)
 	q.waits()
 }
 
@@ -193,8 +197,8 @@ func (q *queue) report(ctx context.Context) (wire.Report, error) {
 
 var qualityNames = map[envelope.Quality]string{envelope.Unknown: "unknown", envelope.Free: "free", envelope.Synced: "synced"}
 
-// line stores that the line is up or down.
-func (q *queue) line(kind event.Kind, detail event.Detail) error {
+// note stores an event of the box itself, and logs when it cannot.
+func (q *queue) note(kind event.Kind, detail event.Detail) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	err := q.Enqueue(ctx, event.Event{Kind: kind, Detail: detail})
