@@ -120,7 +120,7 @@ func TestConsole(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if status != http.StatusOK || len(p.forms) != 6 || !strings.Contains(body, `<noscript><meta http-equiv="refresh"`) {
+		if status != http.StatusOK || len(p.forms) != 8 || !strings.Contains(body, `<noscript><meta http-equiv="refresh"`) {
 			t.Errorf("got %d with %d forms", status, len(p.forms))
 		}
 		if !strings.Contains(header.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
