@@ -27,7 +27,7 @@ func (m *Moments) Run(ctx context.Context) error {
 	for {
 		err := m.listen(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // that ctx ended is why
 		}
 		m.store.log.WarnContext(ctx, "other hubs are not heard", "err", err, "retry_in", pollEvery)
 		select {

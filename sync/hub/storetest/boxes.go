@@ -238,7 +238,7 @@ func boxFigures(t *testing.T, s Store) {
 			*r = stretch(r, 5)
 		}
 	})
-	fork, after := ingest.Branch{ID: id, Number: 1, Parent: 0, From: 2, Seq: 1, Head: envelope.Genesis(id.Chain)}, ingest.Branch{}
+	fork := ingest.Branch{ID: id, Number: 1, Parent: 0, From: 2, Seq: 1, Head: envelope.Genesis(id.Chain)}
 	rows, after := follow(fork, 1, "fork", nil)
 	write(t, s, id, ingest.Changes{
 		Received: now, Rows: rows, Branches: []ingest.Branch{b, after},
