@@ -60,7 +60,7 @@ func sound(r wire.Report) bool {
 		}
 	}
 	for _, st := range r.Streams {
-		if st.Queued < 0 || st.Queued > envelope.MaxSeq || st.Kept < 0 {
+		if st.Queued < 0 || int64(st.Queued) > envelope.MaxSeq || st.Kept < 0 {
 			return false
 		}
 	}
