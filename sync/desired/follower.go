@@ -3,7 +3,6 @@ package desired
 import (
 	"context"
 	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -233,12 +232,6 @@ func (f *Follower) setMissing(m map[string]bool) {
 	f.missing = m
 }
 
-func (f *Follower) someMissing() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.missing) > 0
-}
-
 // judge says whether a document may take the place of the one there: nil and false mean that it is the same one, to the
 // date. It fails with ErrSignature, ErrMalformed, ErrOlder and ErrProgram.
 func (f *Follower) judge(s Signed) (d Document, take bool, err error) {
@@ -358,9 +351,4 @@ func (f *Follower) Missing() []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// refusal says whether a document was refused for what it says, so that asking again changes nothing.
-func refusal(err error) bool {
-	return errors.Is(err, ErrOlder) || errors.Is(err, ErrProgram) || errors.Is(err, ErrMalformed)
 }

@@ -58,7 +58,7 @@ func (f *Follower) ask(ctx context.Context) {
 			}
 		case how == changed:
 			failure, pause = 0, changePause
-		case how == early && !(probe && f.o.LongPoll()):
+		case how == early && (!probe || !f.o.LongPoll()):
 			failure, pause = 0, f.spread(f.o.Poll)
 		default:
 			failure, pause = 0, 0
