@@ -261,3 +261,66 @@ func BenchmarkIdleLink(b *testing.B) {
 	b.ReportMetric(day(0), "MB/day")
 	b.ReportMetric(day(headers), "MB/day-ip")
 }
+
+// TestFollower has a box follow the hub: its files come, and it goes back when the hub lets it.
+func TestFollower(t *testing.T) {
+	h := start(t)
+	line, _ := h.enrol(t, "Biblioteca Harar")
+	ctx, stop := context.WithCancel(context.Background())
+	f, err := desired.New(desired.Options{
+		Dir: t.TempDir(), Box: 1, Source: line, Now: h.clock,
+		Keys: func() []ed25519.PublicKey { return []ed25519.PublicKey{h.sign.Public().(ed25519.PublicKey)} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 2)
+	go func() { done <- h.docs.Run(ctx) }()
+	go func() { done <- f.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	holds := func(version uint64, want []byte) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); f.Version() != version; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("at version %d, want %d", f.Version(), version)
+			}
+		}
+		r, err := f.Open("prices.bin")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = r.Close() }()
+		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("at version %d: %d bytes, %v, want %d", version, len(got), err, len(want))
+		}
+	}
+	put := func(b []byte) {
+		t.Helper()
+		if _, err := h.office().PutFile(t.Context(), "prices.bin", 0, bytes.NewReader(b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, second := bytes.Repeat([]byte("a"), 600_000), bytes.Repeat([]byte("b"), 10)
+	for f.Version() != 1 { // a document without files
+		time.Sleep(5 * time.Millisecond)
+	}
+	put(first)
+	holds(2, first)
+	put(second)
+	holds(3, second)
+	if err := h.store.GoBack(t.Context(), 1, 2, h.clock()); err != nil {
+		t.Fatal(err)
+	}
+	holds(2, first)
+	if err := h.store.RemoveItem(t.Context(), "", 1, h.clock()); err != nil {
+		t.Fatal(err)
+	}
+	holds(4, second)
+}
