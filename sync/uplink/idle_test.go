@@ -47,8 +47,8 @@ func (c *countedConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// TestIdleLine measures what a box costs that has nothing to say: a report and a look at the desired state a minute each,
-// on one connection. A day of it must be no more than a megabyte.
+// TestIdleLine measures what a box costs that has nothing to say: a look at the line and one at the desired state a minute.
+// A day of it must be little more than a megabyte, even if there was a new connection with every report that is whole.
 func TestIdleLine(t *testing.T) {
 	a, err := ca.Create(t.TempDir()+"/ca", time.Now)
 	if err != nil {
@@ -80,20 +80,29 @@ func TestIdleLine(t *testing.T) {
 		report.Streams = append(report.Streams, wire.StreamReport{Stream: s, Kept: 12345, LastAck: &now})
 	}
 	c := h.client(t, uplink.Options{Report: func(context.Context) (wire.Report, error) { return report, nil }})
-	turn := func() {
+	tell := func() {
 		if _, err := c.Report(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, _, err := c.State(t.Context(), `"1234"`, 0); err != nil {
-			t.Fatal(err)
+	}
+	look := func() {
+		if _, _, changed, err := c.State(t.Context(), `"1234"`, 0); err != nil || changed {
+			t.Fatal(changed, err)
 		}
 	}
-	turn() // with the handshake
-	first := l.bytes.Swap(0)
-	const turns = 50
-	for range turns {
-		turn()
+	cost := func(n int64, do func()) int64 {
+		before := l.bytes.Load()
+		for range n {
+			do()
+		}
+		return (l.bytes.Load() - before) / n
 	}
-	each := l.bytes.Load() / turns
-	t.Logf("%d B with the handshake, then %d B a turn: %d kB a day", first, each, each*1440/1000)
+	first := cost(1, tell) // with the handshake, and everything that a report says
+	again, state := cost(20, tell), cost(20, look)
+	// Four times an hour a report is whole.
+	day := 24*4*first + 24*60*(again+state)
+	t.Logf("a first report is %d B, another one %d B, a look %d B: %d kB a day", first, again, state, day/1000)
+	if day > 1.3e6 {
+		t.Errorf("%d bytes a day", day)
+	}
 }

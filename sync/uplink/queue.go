@@ -30,8 +30,8 @@ func (c *Client) ping(ctx context.Context, q url.Values) (p wire.Ping, err error
 }
 
 // Report tells the hub how the box is, and so asks whether the line is up. A hub of the first release is told what it
-// can understand. What is no news is not said again for some minutes. Without Options.Report, or when that fails, Report is Ping: a queue that cannot be read is no reason
-// not to ask.
+// can understand. What is no news is not said again for some minutes. Without Options.Report, or when that fails, Report
+// is Ping: a queue that cannot be read is no reason not to ask.
 func (c *Client) Report(ctx context.Context) (p wire.Ping, err error) {
 	if c.o.Report == nil {
 		return c.Ping(ctx)
