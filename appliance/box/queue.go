@@ -58,7 +58,7 @@ func openQueue(ctx context.Context, cfg Config, now func() time.Time, c *clock.C
 	q := &queue{cfg: cfg, log: log, now: now, clock: c, sealer: seal.NewSealer(now)}
 	q.source.follower = &q.follower
 	store, setAside, err := sqlite.Open(ctx, sqlite.Config{
-		Path: filepath.Join(cfg.Data, "box.db"), Now: now, Stamp: c.Stamp, Box: q.box, Seal: q.sealer.Seal,
+		Path: filepath.Join(cfg.Data, "box.db"), Now: c.HubTime, Stamp: c.Stamp, Box: q.box, Seal: q.sealer.Seal,
 		MaxPages: cfg.MaxPages, Keep: time.Duration(cfg.KeepDays) * 24 * time.Hour, Log: log,
 	})
 	switch {
