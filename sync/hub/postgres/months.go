@@ -13,9 +13,11 @@ const (
 	otherMonths = `
 SELECT DISTINCT date_trunc('month', received AT TIME ZONE 'UTC') FROM event_other
 WHERE received < $1 AND received >= $2 ORDER BY 1 LIMIT 12`
-	makeMonth   = `CREATE TABLE %s (LIKE event INCLUDING DEFAULTS INCLUDING CONSTRAINTS)`
-	fillMonth   = `WITH old AS (DELETE FROM event_other WHERE received >= '%s' AND received < '%s' RETURNING *) INSERT INTO %s SELECT * FROM old`
-	boundMonth  = `ALTER TABLE %s ADD CONSTRAINT %s CHECK (received >= '%s' AND received < '%s')`
+	makeMonth  = `CREATE TABLE %s (LIKE event INCLUDING DEFAULTS INCLUDING CONSTRAINTS)`
+	fillMonth  = `WITH old AS (DELETE FROM event_other WHERE received >= '%s' AND received < '%s' RETURNING *) INSERT INTO %s SELECT * FROM old`
+	boundMonth = `ALTER TABLE %s ADD CONSTRAINT %s CHECK (received >= '%s' AND received < '%s')`
+	// Who waits for a lock holds up all who come after, and there is no hurry: a copy of the database may be under way.
+	patience    = `SET LOCAL lock_timeout = 2000; SET LOCAL statement_timeout = 0`
 	attachMonth = `ALTER TABLE event ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')`
 	unboundMon  = `ALTER TABLE %s DROP CONSTRAINT %s`
 )
@@ -56,6 +58,9 @@ func (s *Store) prepareMonth(ctx context.Context, m time.Time) error {
 	}
 	from, to := m.Format(time.RFC3339), m.AddDate(0, 1, 0).Format(time.RFC3339)
 	return s.within(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, patience); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, takeLock, int64(lockSchema)); err != nil {
 			return err
 		}

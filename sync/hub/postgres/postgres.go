@@ -100,12 +100,13 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 	if err == nil {
 		err = s.migrate(ctx, sub)
 	}
-	if err == nil {
-		err = s.prepareMonths(ctx)
-	}
 	if err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("open database: %w", err)
+	}
+	if err := s.prepareMonths(ctx); err != nil {
+		// Events find a place without them, and Run tries again.
+		s.log.WarnContext(ctx, "partitions of events not made", "err", err)
 	}
 	return s, nil
 }

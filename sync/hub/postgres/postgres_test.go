@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"sportello.example/sync/envelope"
 	"sportello.example/sync/hub/ingest"
 	"sportello.example/sync/hub/postgres"
@@ -185,6 +187,41 @@ func TestMonths(t *testing.T) {
 		t.Errorf("four months later: %s, want %s", got, want)
 	}
 	whole(t, s, legal, last.Seq)
+}
+
+// A copy of the database holds a lock on every table for as long as it takes.
+func TestMonthsDuringABackup(t *testing.T) {
+	dsn := pgtest.New(t)
+	now := time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
+	if _, err := openAt(t, dsn, func() time.Time { return now }); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Close(context.Background()) }()
+	if _, err := reader.Exec(t.Context(), "BEGIN; LOCK TABLE event_other IN ACCESS SHARE MODE"); err != nil {
+		t.Fatal(err)
+	}
+	now = now.AddDate(0, 6, 0)
+	s, err := openAt(t, dsn, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := grow(t.Context(), s, legal, 3, now); err != nil || b.Seq != 3 {
+		t.Errorf("during a copy: %+v, %v", b, err)
+	}
+	if _, err := reader.Exec(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = openAt(t, dsn, func() time.Time { return now }); err != nil {
+		t.Fatal(err)
+	}
+	if n := pgtest.SQL(t, dsn, "SELECT count(*) FROM event_202705"); n != "3" {
+		t.Errorf("%s events in the partition made afterwards, want 3", n)
+	}
+	whole(t, s, legal, 3)
 }
 
 func TestRestart(t *testing.T) {
