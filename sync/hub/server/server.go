@@ -185,7 +185,7 @@ func judgeAgain(ctx context.Context, in *ingest.Ingest, log *slog.Logger) error 
 		log.InfoContext(ctx, "stored events are understood now", "events", n)
 	}
 	<-ctx.Done()
-	return nil
+	return nil //nolint:nilerr // it was said
 }
 
 // together runs tasks until ctx ends or one of them does, then ends the others, waits for them, and returns the errors.
