@@ -2,7 +2,6 @@ package loadtest_test
 
 import (
 	"context"
-	"crypto/ed25519"
 	"fmt"
 	"io"
 	"net"
@@ -12,16 +11,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"sportello.example/appliance/loadtest"
 	"sportello.example/appliance/sqlite"
 	"sportello.example/provisioning/identity"
 	"sportello.example/sync/event"
 	"sportello.example/sync/hub/hubtest"
-	"sportello.example/sync/outbox"
 	"sportello.example/sync/seal"
-	"sportello.example/sync/uplink"
 )
 
 const drained = 200_000 // events of BenchmarkDrain
@@ -95,32 +91,9 @@ type realBox struct {
 // relay drains the queue to the hub at base until it is empty.
 func (r *realBox) relay(ctx context.Context, base string) {
 	r.tb.Helper()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	client, err := uplink.New(base, r.id, uplink.Options{Now: time.Now})
-	if err != nil {
+	if err := loadtest.Drain(ctx, r.queue, r.id, r.town.Keys(), base); err != nil {
 		r.tb.Fatal(err)
 	}
-	defer client.Close()
-	relay := outbox.New(r.queue, client, outbox.Options{
-		Box: func() uint32 { return 1 }, Keys: func() []ed25519.PublicKey { return r.town.Keys() },
-	})
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = relay.Run(ctx) })
-	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		chains, err := r.queue.Chains(ctx)
-		if err != nil {
-			r.tb.Fatal(err)
-		}
-		if len(chains) == 0 {
-			break
-		}
-		if time.Now().After(end) {
-			r.tb.Fatalf("the queue is not empty after two minutes: %v", chains)
-		}
-	}
-	cancel()
-	wg.Wait()
 }
 
 // openBox opens the queue in dir, as box 1 of a town.

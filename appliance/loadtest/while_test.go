@@ -19,6 +19,7 @@ const (
 	whileRate = 50              // events a second: what a box stores in an hour
 	whileIdle = 5 * time.Second // before and after
 	whileBusy = 10 * time.Second
+	whileWarm = time.Second // until the reader comes: the log is as it is in the middle of a drain
 )
 
 // paced stores events at a steady rate for so long, and returns how long 99 of 100 took at most.
@@ -88,6 +89,7 @@ func BenchmarkEnqueueWhileDraining(b *testing.B) {
 		var wg sync.WaitGroup
 		var peak int64
 		wg.Go(func() { box.again(ctx, base) })
+		paced(b, enqueue(box.queue), samples, whileWarm)
 		wg.Go(func() { reader(ctx, b, dir) })
 		wg.Go(func() { peak = largest(ctx, filepath.Join(dir, loadtest.Queue+"-wal")) })
 		p99 := paced(b, enqueue(box.queue), samples, whileBusy)
