@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -294,8 +295,13 @@ func (c *checker) clean(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if files < 5 {
-		return fmt.Errorf("only %d files were searched in %s: that cannot be all", files, s.dir)
+	// A search that finds nothing must have looked where there might be something.
+	for _, there := range []string{
+		"box/box.db", "box/box.db.witness", "box/desired/state.json", "hub/hub.db", "log/box.log", stickFolder + "/*.events", stickFolder + "/*.reply",
+	} {
+		if found, err := filepath.Glob(filepath.Join(s.dir, filepath.FromSlash(there))); err != nil || len(found) == 0 {
+			return fmt.Errorf("%s was not searched in %s: that cannot be all", there, s.dir)
+		}
 	}
 	elsewhere, more, err := searchTree(ctx, tempDir(), c.personal, since(c.start, s.dir))
 	if err != nil {

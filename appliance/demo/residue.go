@@ -137,7 +137,7 @@ func everything(string, fs.DirEntry) bool { return true }
 func since(t time.Time, not string) func(string, fs.DirEntry) bool {
 	return func(path string, d fs.DirEntry) bool {
 		name := d.Name()
-		if path == not || strings.HasPrefix(name, "go-build") || strings.HasPrefix(name, "go-link-") || strings.HasPrefix(name, "Test") {
+		if path == not || slices.ContainsFunc(compilers, func(p string) bool { return strings.HasPrefix(name, p) }) {
 			return false
 		}
 		if d.IsDir() {
@@ -148,6 +148,9 @@ func since(t time.Time, not string) func(string, fs.DirEntry) bool {
 		return err == nil && i.ModTime().After(t) && i.Size() < 1<<30 && !program(path)
 	}
 }
+
+// compilers are how folders begin that the go command and tests make.
+var compilers = []string{"go-build", "go-link-", "Test", "Benchmark", "Fuzz"}
 
 // program says whether a file is a compiled program or library: somebody who compiles this project meanwhile writes the
 // invented citizens too, as part of the simulators.
