@@ -35,7 +35,7 @@ CREATE TABLE numbering (
 );
 
 CREATE TABLE branch (
-    numbering bigint   NOT NULL REFERENCES numbering (id),
+    numbering bigint   NOT NULL,                 -- no foreign key: its row is held by who writes this one
     stream    smallint NOT NULL,
     number    integer  NOT NULL,
     parent    integer  NOT NULL,
@@ -85,7 +85,7 @@ CREATE TABLE event_other PARTITION OF event DEFAULT;
 
 -- What is known of the clocks of boxes.
 CREATE TABLE dating (
-    numbering bigint NOT NULL REFERENCES numbering (id),
+    numbering bigint NOT NULL,
     boot      bigint NOT NULL,
     mono      bigint NOT NULL,
     new       bigint NOT NULL,
