@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -63,17 +62,6 @@ func (d *desk) Deliver(ctx context.Context, b envelope.Batch) (wire.Reply, error
 	return back, json.Unmarshal(text, &back)
 }
 
-// memory returns a directory that is as fast as it can be: what is tested is not the disk.
-func memory(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "sportello-line-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
 // TestMonthOffline lets a box work for a month without a line, in fake time, with both real databases. It must neither
 // hammer nor give up, keep every event, and have handed over all of them soon after the line has come back, though nobody
 // tells it.
@@ -82,7 +70,7 @@ func TestMonthOffline(t *testing.T) {
 		days   = 30
 		visits = 40 // a day
 	)
-	dir := memory(t)
+	dir := t.TempDir()
 	town, err := hubtest.NewTown(t.Context(), dir, "", 1)
 	if err != nil {
 		t.Fatal(err)

@@ -220,7 +220,7 @@ func (r Ring) Open(aad, sealed []byte) ([]byte, error) {
 // OpenRequestV1 opens what a box of the first release sealed (event.V1): a wire.Request in JSON, to a key that it does
 // not name. It fails with ErrOpen.
 func (r Ring) OpenRequestV1(sealed []byte) ([]byte, error) {
-	err := error(ErrOpen)
+	err := ErrOpen
 	for _, k := range r {
 		var plain []byte
 		if plain, err = hpke.Open(k.k, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte(infoRequestV1), sealed); err == nil {

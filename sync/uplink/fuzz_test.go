@@ -11,8 +11,10 @@ import (
 
 func FuzzRetryAfter(f *testing.F) {
 	now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
-	for _, s := range []string{"", "0", "120", "-1", "99999999999999999999", "1e9", " 5 ", "soon", now.Add(time.Minute).Format(http.TimeFormat),
-		"Sunday, 22-Nov-26 10:01:00 GMT", "Sun Nov 22 10:01:00 2026", "Sun, 22 Nov 9999 10:01:00 GMT"} {
+	for _, s := range []string{
+		"", "0", "120", "-1", "99999999999999999999", "1e9", " 5 ", "soon", now.Add(time.Minute).Format(http.TimeFormat),
+		"Sunday, 22-Nov-26 10:01:00 GMT", "Sun Nov 22 10:01:00 2026", "Sun, 22 Nov 9999 10:01:00 GMT",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, field string) {
