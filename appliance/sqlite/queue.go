@@ -239,7 +239,7 @@ func (s *Store) forgetOld(ctx context.Context, c envelope.Chain) error {
 
 // ack moves the cursor and forgets rows, a chunk in a transaction.
 func (s *Store) ack(ctx context.Context, c envelope.Chain, safe uint64, to func(*chainState) uint64) error {
-	now := s.cfg.Now().UTC().Round(0)
+	now := s.cfg.Stamp(s.boot)
 	for more := true; more; {
 		err := s.writeAlone(ctx, func(w *work) error {
 			old := s.chains[c]
@@ -249,7 +249,7 @@ func (s *Store) ack(ctx context.Context, c envelope.Chain, safe uint64, to func(
 			st := old.snapshot()
 			st.cursor = min(max(to(old), st.base.seq), st.last.seq)
 			if st.cursor != old.cursor {
-				st.acked = now
+				st.acked = now.Wall.UTC().Round(0)
 				if err := w.markAck(st, now); err != nil {
 					return err
 				}
@@ -275,38 +275,6 @@ func (s *Store) ack(ctx context.Context, c envelope.Chain, safe uint64, to func(
 		}
 	}
 	return nil
-}
-
-// ackEvery is how long one row notes how much the hub has: events are kept up to so much longer than they need be.
-const ackEvery = 24 * time.Hour
-
-// markAck notes that the hub has everything up to the cursor since now, and nothing beyond it.
-func (w *work) markAck(st *chainState, now time.Time) error {
-	if err := w.exec(`DELETE FROM ack WHERE epoch = ? AND stream = ? AND seq > ?`, st.number, st.Stream, int64(st.cursor)); err != nil {
-		return fmt.Errorf("ack of %s: %w", st.Chain, err)
-	}
-	err := w.exec(`INSERT INTO ack (epoch, stream, day, seq, at) VALUES (?1, ?2,
-		  coalesce((SELECT max(day) FROM ack WHERE epoch = ?1 AND stream = ?2 AND day > ?3), ?5), ?4, ?5)
-		ON CONFLICT (epoch, stream, day) DO UPDATE SET seq = excluded.seq, at = excluded.at`,
-		st.number, st.Stream, stamp(now.Add(-ackEvery)), int64(st.cursor), stamp(now))
-	if err != nil {
-		return fmt.Errorf("ack of %s: %w", st.Chain, err)
-	}
-	return nil
-}
-
-// keptLong returns up to where the hub has had the chain for longer than events are kept.
-func (w *work) keptLong(st *chainState, now time.Time) (uint64, error) {
-	if err := w.start(); err != nil {
-		return 0, err
-	}
-	var seq sql.NullInt64
-	err := w.s.conn.QueryRowContext(w.ctx, `SELECT max(seq) FROM ack WHERE epoch = ? AND stream = ? AND at <= ?`,
-		st.number, st.Stream, stamp(now.Add(-w.s.cfg.Keep))).Scan(&seq)
-	if err != nil {
-		return 0, fmt.Errorf("ack of %s: %w", st.Chain, err)
-	}
-	return uint64(seq.Int64), nil
 }
 
 // How many rows one transaction deletes at most: whoever enqueues waits no longer than that. It is the larger one when

@@ -73,7 +73,7 @@ func TestAcked(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	path := filepath.Join(t.TempDir(), "box.db")
-	cfg := Config{Path: path, Now: c.now}
+	cfg := Config{Path: path, Now: c.now, Stamp: c.stamp(envelope.Synced)}
 	s := openWith(t, cfg)
 	put(t, s, event.PrintDone, 1200)
 	chain := present(s, envelope.Legal)

@@ -81,15 +81,16 @@ type Store struct {
 // Config is how a Store is opened. Only Path is needed.
 type Config struct {
 	Path string           // of the database; the witness lies beside it as PATH.witness
-	Now  func() time.Time // the wall clock, for the times of rows, and for what is old enough to be forgotten
-	// Stamp says when an event happens; boot is the number of this start. nil: by Now, which counts as envelope.Free.
+	Now  func() time.Time // the wall clock, for the times of rows
+	// Stamp says when an event happens; boot is the number of this start. Only a time that is envelope.Synced counts for
+	// what is old enough to be forgotten. nil: by Now, which counts as envelope.Free.
 	Stamp func(boot uint32) envelope.Stamp
 	Box   func() uint32                           // number of the box, 0 before it is enrolled; nil: 0
 	Seal  func(aad, plain []byte) ([]byte, error) // see seal.Sealer; nil: there is no key
 	// MaxPages is how large the file may grow, in pages of 4 KiB; 0: no limit, and nothing is ever let go for room. See
 	// sqldb.Options.
 	MaxPages int
-	Keep     time.Duration // how long an event is kept after the hub has it, when the hub has no backup of it; 0: 30 days
+	Keep     time.Duration // how long an event is kept after the hub has it, when the hub has no backup of it; 0: 30 days; see Stamp
 	Log      *slog.Logger  // nil: nothing is logged
 }
 

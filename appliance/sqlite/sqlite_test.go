@@ -40,6 +40,11 @@ func (c *clock) pass(d time.Duration) {
 	c.t = c.t.Add(d)
 }
 
+// stamp is what the box's clock says when it can be believed so far.
+func (c *clock) stamp(q envelope.Quality) func(uint32) envelope.Stamp {
+	return func(boot uint32) envelope.Stamp { return envelope.Stamp{Wall: c.now(), Boot: boot, Quality: q} }
+}
+
 // openWith opens a store that is closed with the test, and must not have been set aside.
 func openWith(t testing.TB, cfg Config) *Store {
 	t.Helper()

@@ -34,7 +34,7 @@ CREATE TABLE chain (
 CREATE TABLE ack (
   epoch  INTEGER NOT NULL,
   stream INTEGER NOT NULL,
-  day    TEXT NOT NULL,    -- RFC 3339
+  day    TEXT NOT NULL,    -- RFC 3339, '' while the time was not certain; at too
   seq    INTEGER NOT NULL, -- last number it had
   at     TEXT NOT NULL,    -- since then at the latest
   PRIMARY KEY (epoch, stream, day)
