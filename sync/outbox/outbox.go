@@ -118,7 +118,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		case err != nil:
 			failures++
 			most, obey := r.o.MinPause, false
-			if !errors.Is(err, envelope.ErrMalformed) { // the next batch is another one: no need to wait for long
+			if !errors.As(err, new(smaller)) { // the next batch is another one: no need to wait for long
 				// Decorrelated jitter: boxes that lost the hub together do not come back together.
 				pause = min(r.o.MaxPause, r.o.MinPause+rand.N(max(0, 3*pause-r.o.MinPause)+1))
 				most, obey = r.retryIn(err, pause)
@@ -255,15 +255,23 @@ func (r *Relay) once(ctx context.Context, w *window) (again bool, err error) {
 	}
 	reply, err := r.hub.Deliver(ctx, message)
 	if err != nil {
-		if errors.Is(err, envelope.ErrMalformed) && b.entries == 1 {
+		malformed := errors.Is(err, envelope.ErrMalformed)
+		if malformed && b.entries == 1 && b.asked == 0 {
 			// Only the hub's signed word puts an event among the dead. Until then the others go on without this chain.
 			r.watch(b.parts[0].chain.Chain).strikes = maxStrikes
 			r.o.Log.ErrorContext(ctx, "an event is taken by nobody and waits on the box; the log of the hub says why",
 				"chain", b.parts[0].chain.String(), "seq", b.parts[0].run.First, "err", err)
 		}
+		if malformed && b.asked > 0 {
+			r.toAsk = false // it may be the questions that are refused: the next batch is without, and they are asked in an hour
+		}
 		w.shrink(b.entries)
 		r.turn++
-		return false, fmt.Errorf("deliver %d entries of %d chains: %w", b.entries, len(b.parts), err)
+		err = fmt.Errorf("deliver %d entries of %d chains: %w", b.entries, len(b.parts), err)
+		if malformed && b.entries > 1 {
+			return false, smaller{err}
+		}
+		return false, err
 	}
 	moved, err := r.takeAll(ctx, box, keys, &b, reply)
 	if err != nil {
@@ -276,6 +284,11 @@ func (r *Relay) once(ctx context.Context, w *window) (again bool, err error) {
 	}
 	return moved && b.more || r.stuck(b), nil
 }
+
+// smaller is an error after which the next batch holds fewer entries than the one that failed.
+type smaller struct{ error }
+
+func (e smaller) Unwrap() error { return e.error }
 
 // takeAll takes the statements of a reply to b. It reports whether any chain has come further.
 func (r *Relay) takeAll(ctx context.Context, box uint32, keys []ed25519.PublicKey, b *batch, reply wire.Reply) (moved bool, err error) {

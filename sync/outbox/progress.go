@@ -70,6 +70,9 @@ func (w *window) grow(entries int) {
 
 // shrink notes that a batch of so many entries did not get through.
 func (w *window) shrink(entries int) {
+	if entries == 0 {
+		return // it only asked, which says nothing of how much the line carries
+	}
 	w.n = max(1, min(w.n, entries)/2)
 	w.doubles = max(minBatch, w.n)
 }
