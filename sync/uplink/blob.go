@@ -78,6 +78,8 @@ func (c *Client) blob(ctx context.Context, sha256 string, from int64, w io.Write
 	}
 	n, err := io.Copy(w, body)
 	switch {
+	case ctx.Err() != nil: // the hub may have seen it before the body had: then the body ends as if it was whole
+		return fmt.Errorf("%w: read answer: %w", ErrOffline, context.Cause(ctx))
 	case body.err != nil:
 		return fmt.Errorf("%w: read answer: %w", ErrOffline, body.err)
 	case err != nil:
