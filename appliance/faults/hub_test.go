@@ -3,6 +3,7 @@ package faults_test
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"sportello.example/sync/envelope"
+	"sportello.example/sync/event"
 	"sportello.example/sync/hub/fleet"
 	"sportello.example/sync/hub/ingest"
 	"sportello.example/sync/hub/sqlite"
@@ -59,6 +61,7 @@ type stored struct {
 	count    map[int]int  // how often it has each event, by its ID
 	named    map[key]bool // numbers that it knows will never come
 	legal    int          // legal events that somebody let go
+	refused  int          // events that a box says it did not store, for want of room
 	forks    int          // numbers that stand for two events
 	alarms   map[string]int
 	branches map[envelope.Chain][]ingest.Branch
@@ -126,6 +129,13 @@ func (s *stored) add(b ingest.Branch, rows []ingest.Row, bodies map[key]string) 
 		next++
 		if id, ok := idOf(r.Encoded); ok {
 			s.count[id]++
+		}
+		if e, err := envelope.Parse(r.Encoded); err == nil && e.Kind == string(event.EventsLost) {
+			var body event.Body
+			if err := json.Unmarshal(e.Body, &body); err != nil {
+				return err
+			}
+			s.refused += body.Detail.Count
 		}
 		if other, ok := bodies[k]; ok && other != string(r.Encoded) {
 			s.forks++

@@ -724,6 +724,26 @@ func (w *town) arrived() {
 		w.t.Fatalf("a disk lost events, and nobody was told: alarms %v", s.alarms)
 	}
 	w.opened(s)
+	w.recount(s)
+}
+
+// recount checks that what the municipality is shown is what is stored (I8).
+func (w *town) recount(s stored) {
+	w.t.Helper()
+	want, got := 0, 0
+	for _, r := range s.rows {
+		if e, err := envelope.Parse(r.Encoded); r.Missing == nil && err == nil && e.Kind == string(event.SessionStarted) {
+			want++
+		}
+	}
+	counts, err := w.hub.store.Counts(w.ctx, time.Time{})
+	w.check(err)
+	for _, c := range counts {
+		got += c.Sessions
+	}
+	if got != want {
+		w.t.Fatalf("the hub shows %d sessions and has %d", got, want)
+	}
 }
 
 // lostTails returns how many events boxes must know to be lost.

@@ -1,7 +1,10 @@
 package faults_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,7 +57,7 @@ func (u *unit) open(ctx context.Context, now func() time.Time, hubKey []byte) er
 	s, aside, err := sqlite.Open(ctx, sqlite.Config{
 		Path: filepath.Join(u.dir, database), Now: now, Box: func() uint32 { return boxNumber }, Seal: sealer.Seal, MaxPages: u.limit,
 		Stamp: func(boot uint32) envelope.Stamp {
-			return envelope.Stamp{Wall: now(), Boot: boot, Mono: max(0, now().Sub(begin)), Quality: envelope.Free}
+			return envelope.Stamp{Wall: now(), Boot: boot, Mono: max(0, now().Sub(begin)), Quality: envelope.Synced}
 		},
 	})
 	if err == nil && aside != "" {
@@ -203,15 +206,28 @@ func look(dir string) (map[string]string, error) {
 	return out, nil
 }
 
-// grep returns the files under dir in which a text is in clear.
+// grep returns the files under dir that hold a text in clear, in capitals or not, or in one of the forms in which it may
+// have been packed: UTF-16, base64 at any place of a group of three, hexadecimal.
 func grep(dir, text string) (found []string, err error) {
+	needles := [][]byte{
+		[]byte(strings.ToLower(text)), []byte(strings.ToLower(hex.EncodeToString([]byte(text)))),
+		[]byte(strings.ToLower(strings.Join(strings.Split(text, ""), "\x00"))),
+	}
+	for skip := range 3 {
+		b := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("x", skip) + text))
+		needles = append(needles, []byte(strings.ToLower(b[4:len(b)-4])))
+	}
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		b, err := os.ReadFile(path)
-		if err == nil && strings.Contains(string(b), text) {
-			found = append(found, path)
+		b = bytes.ToLower(b)
+		for _, n := range needles {
+			if bytes.Contains(b, n) {
+				found = append(found, path)
+				break
+			}
 		}
 		return err
 	})
