@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,7 +31,7 @@ var errNotRunning = errors.New("the box is not running")
 // writeControl says where the box listens and what its commands must show. remove takes both back.
 func writeControl(dir, addr string) (token string, remove func(), err error) {
 	token = rand.Text()
-	for _, f := range []struct{ name, text string }{{controlFile, token}, {addressFile, addr}} {
+	for _, f := range []struct{ name, text string }{{controlFile, token}, {addressFile, callable(addr)}} {
 		path := filepath.Join(dir, f.name)
 		if err := os.WriteFile(path+".new", []byte(f.text+"\n"), 0o600); err != nil {
 			return "", nil, fmt.Errorf("write %s: %w", path, err)
@@ -50,8 +51,7 @@ func writeControl(dir, addr string) (token string, remove func(), err error) {
 // machine must not read what the box says (DNS rebinding).
 func local(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		if !fromHere(r) {
 			http.Error(w, "only from the box itself", http.StatusForbidden)
 			return
 		}
@@ -62,6 +62,37 @@ func local(next http.HandlerFunc) http.HandlerFunc {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		next(w, r)
+	}
+}
+
+// fromHere says whether a request comes from this machine: from its loopback, or from the very address that it went to, as
+// it does when the box listens on one address of the branch's network.
+func fromHere(r *http.Request) bool {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	if from.Addr().Unmap().IsLoopback() {
+		return true
+	}
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return false
+	}
+	to, err := netip.ParseAddrPort(local.String())
+	return err == nil && from.Addr().Unmap() == to.Addr().Unmap()
+}
+
+// callable returns where the box's commands reach a box that listens on addr: one that listens everywhere, by loopback.
+func callable(addr string) string {
+	at, err := netip.ParseAddrPort(addr)
+	switch {
+	case err != nil || !at.Addr().IsUnspecified():
+		return addr
+	case at.Addr().Is4():
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port()).String()
+	default:
+		return netip.AddrPortFrom(netip.IPv6Loopback(), at.Port()).String()
 	}
 }
 
@@ -109,7 +140,9 @@ func (r running) call(ctx context.Context, method, path string, body io.Reader) 
 		return nil, &program.HintError{Err: fmt.Errorf("the box's address file is damaged: %w", err), Hint: "restart the box"}
 	}
 	req.Header.Set("Authorization", bearer+r.token)
-	resp, err := http.DefaultClient.Do(req)
+	// Never by a proxy, whatever the environment says: the word that opens the box would go there, and what it says.
+	client := &http.Client{Transport: &http.Transport{Proxy: nil, DisableKeepAlives: true}}
+	resp, err := client.Do(req)
 	if err != nil {
 		var op *net.OpError
 		if errors.As(err, &op) && op.Op == "dial" {

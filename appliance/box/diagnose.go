@@ -122,7 +122,7 @@ func (d *diagnosis) hub(ctx context.Context) {
 	}
 	e, err := id.Enrolment()
 	if err != nil {
-		d.wrong("make a token with “hub box add”, put it into the configuration file and restart the box", "the hub has not let this box in: %v", err)
+		d.wrong("make a token with “hub box add” (“hub box token NUMBER” for a box that the hub knows), put it into the configuration file and restart the box", "the hub has not let this box in: %v", err)
 		return
 	}
 	d.good("enrolled as box %d of %s", e.Box, e.Branch)

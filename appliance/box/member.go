@@ -83,7 +83,7 @@ func (b *Box) join(ctx context.Context) error {
 
 // alone serves on without a hub when only a person can help: what needs no hub must not suffer from it.
 func (b *Box) alone(ctx context.Context, err error) error {
-	b.log.Error("the box cannot be a member of its hub and serves without; if its identity is damaged, move that folder away and enrol anew with “hub box token”",
+	b.log.Error("the box cannot be a member of its hub and serves without; if its identity is damaged, move that folder away and enrol anew with “hub box token NUMBER”, which keeps the box's number",
 		"err", err)
 	<-ctx.Done()
 	return nil
@@ -140,7 +140,7 @@ func (b *Box) held() bool { return b.lineUp() }
 // enrol asks the hub to let the box in until it does, ctx ends, or only a person can help.
 func (b *Box) enrol(ctx context.Context, client *enroll.Client, id *identity.Identity) error {
 	if b.cfg.Token == "" {
-		b.log.Error("not enrolled: the configuration has no token; make one with “hub box add”")
+		b.log.Error("not enrolled: the configuration has no token; make one with “hub box add”, or with “hub box token NUMBER” for a box that the hub knows")
 		<-ctx.Done()
 		return nil
 	}
@@ -165,7 +165,7 @@ func (b *Box) enrol(ctx context.Context, client *enroll.Client, id *identity.Ide
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // stopping is not a failure
 		case errors.Is(err, enroll.ErrToken), errors.Is(err, enroll.ErrRevoked):
-			b.log.Error("the hub does not let this box in; make a new token with “hub box add”", "err", err)
+			b.log.Error("the hub does not let this box in; make a new token with “hub box token NUMBER”, which keeps the box's number", "err", err)
 			<-ctx.Done()
 			return nil
 		}
