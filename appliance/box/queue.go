@@ -111,6 +111,12 @@ func (q *queue) believe(id *identity.Identity, e identity.Enrolment) error {
 	if from, err := id.Begins(); err == nil {
 		q.clock.Passed(from)
 	}
+	if changed, err := q.Belong(context.Background(), e.Box); err != nil {
+		if changed || !full(err) {
+			return err
+		}
+		q.log.Error("number of the box not kept with its queue: there is no room", "box", e.Box, "err", err) // at the next start
+	}
 	q.trust.Store(in)
 	return nil
 }

@@ -31,6 +31,7 @@ const (
 	otherHistory = "other_history" // it has other events under the numbers that the witness knows
 	noWitness    = "no_witness"    // the witness is not there any more, or cannot be read
 	damagedTail  = "damaged_tail"  // the last numbers given out cannot be relied on
+	otherBox     = "other_box"     // the hub knows the box by another number: see Store.Belong
 )
 
 // loss is a stretch of a chain that is known to be lost.
@@ -277,9 +278,7 @@ func (s *Store) Renew(ctx context.Context, c envelope.Chain, reason string) erro
 		return nil
 	}
 	s.log.WarnContext(ctx, "a new numbering of events has begun", "chain", c.String(), "reason", reason)
-	if err := s.witness.sync(); err != nil { // an epoch that the witness has not heard of looks like another file
-		s.log.ErrorContext(ctx, "witness of the queue not written", "err", err)
-	}
+	s.syncWitness(ctx)
 	return nil
 }
 

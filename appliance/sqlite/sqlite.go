@@ -63,6 +63,7 @@ type Store struct {
 	number    int64        // of the present epoch
 	epoch     envelope.Epoch
 	epochs    []epochRow // oldest first; replaced, never changed
+	owner     uint32     // number of the box that the queue is delivered under, 0: none yet; see Belong
 	heads     [streams]mark
 	chains    map[envelope.Chain]*chainState
 	current   [streams]*chainState // those of the present epoch
@@ -206,7 +207,7 @@ func (s *Store) begins(ctx context.Context, t testimony, known, aside bool) erro
 	if err != nil {
 		return err
 	}
-	s.refused = counters["refused"]
+	s.refused, s.owner = counters["refused"], uint32(counters["box"])
 	s.boot = max(uint32(counters["boot"]), t.boot) + 1
 	if s.cfg.MaxPages > 0 {
 		s.measure()

@@ -81,9 +81,10 @@ CREATE TABLE sealed (
 ) STRICT, WITHOUT ROWID;
 
 -- boot: starts; gaps: times events were found missing; dropped: events let go for want of room;
--- refused: events not taken for want of room and not reported yet; witnessed: 1 since there was a witness file
+-- refused: events not taken for want of room and not reported yet; witnessed: 1 since there was a witness file;
+-- box: number of the box that the queue is delivered under, 0 before it is
 CREATE TABLE counter (
   name  TEXT PRIMARY KEY,
   value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO counter (name, value) VALUES ('boot', 0), ('gaps', 0), ('dropped', 0), ('refused', 0), ('witnessed', 0);
+INSERT INTO counter (name, value) VALUES ('boot', 0), ('gaps', 0), ('dropped', 0), ('refused', 0), ('witnessed', 0), ('box', 0);
