@@ -142,39 +142,64 @@ func (h *history) common(ctx context.Context, number int, r *run) (uint64, bool,
 	if h.id.Chain.Stream == envelope.All {
 		return h.commonBodies(ctx, number, r)
 	}
-	// Equal hashes mean an equal past, so the last that can be compared settles it.
-	at := r.within(h.branches[number].Seq)
-	for ; at >= 0; at-- {
-		equal, known, err := h.same(ctx, number, r, at)
+	b := h.branches[number]
+	at, apart, err := h.meet(ctx, number, r)
+	if err != nil || at < 0 {
+		return 0, false, err
+	}
+	// What is above cannot be compared: one of the two has there a stretch that never comes. A stretch of the run takes
+	// nothing away from what is here. But an event of the run that lies within a stretch of the branch is nowhere: that
+	// its numbers are spoken for says nothing about it, since a disk that was put back gives them out once more.
+	event := func(it item) bool { return it.row.Missing == nil && it.row.Seq <= b.Seq }
+	if apart || slices.ContainsFunc(r.items[at:], event) {
+		return r.end(at), true, nil
+	}
+	return max(min(b.Seq, r.last), r.first-1), true, nil
+}
+
+// meet returns the last position of a run at which its hash is that of a branch, -1 when there is none, and whether they
+// are known to differ after it. Equal hashes mean an equal past, whatever cannot be compared before.
+func (h *history) meet(ctx context.Context, number int, r *run) (at int, apart bool, err error) {
+	upTo := min(h.branches[number].Seq, r.last)
+	at = r.within(upTo)
+	equal, apart, err := h.same(ctx, number, r, at)
+	if err != nil || equal || at == 0 {
+		if !equal {
+			at = -1
+		}
+		return at, apart && !equal, err
+	}
+	rows, err := h.rows(ctx, number, r.first, upTo)
+	if err != nil {
+		return 0, false, err
+	}
+	ends := make(map[uint64]envelope.Hash, len(rows))
+	for i := range rows {
+		if rows[i].Hash != (envelope.Hash{}) {
+			ends[rows[i].last()] = rows[i].Hash
+		}
+	}
+	if len(rows) > 0 && rows[0].Seq > r.first { // the one before may have begun before the run
+		hash, known, err := h.hashAt(ctx, number, rows[0].Seq-1)
 		if err != nil {
 			return 0, false, err
-		}
-		if equal { // what is above cannot be compared: it lies within a stretch that is not here
-			return max(min(h.branches[number].Seq, r.last), r.first-1), true, nil
 		}
 		if known {
-			break
+			ends[rows[0].Seq-1] = hash
 		}
 	}
-	// They part somewhere before at: halve. What is not known counts as different: then events are stored once more as
-	// part of a branch, and never lost.
-	lo, hi := -1, at
-	for lo+1 < hi {
-		mid := (lo + hi) / 2
-		equal, _, err := h.same(ctx, number, r, mid)
-		if err != nil {
-			return 0, false, err
+	for at--; at > 0; at-- {
+		hash, known := ends[r.end(at)]
+		if known && hash == r.hash(at) {
+			return at, apart, nil
 		}
-		if equal {
-			lo = mid
-		} else {
-			hi = mid
-		}
+		apart = apart || known
 	}
-	if lo < 0 {
-		return 0, false, nil
+	equal, known, err := h.same(ctx, number, r, 0)
+	if err != nil || equal {
+		return 0, apart, err
 	}
-	return r.end(lo), true, nil
+	return -1, apart || known, nil
 }
 
 // same compares the hashes of a run and a branch at a position of the run; see run.end.
@@ -198,7 +223,7 @@ func (h *history) commonBodies(ctx context.Context, number int, r *run) (uint64,
 		fits := r.v1 || b.Head == (envelope.Hash{}) || r.oldest && r.prev == envelope.Genesis(r.id.Chain)
 		return before, fits, nil
 	}
-	rows, err := h.rows(ctx, number, r.first, b.Seq)
+	rows, err := h.rows(ctx, number, r.first, min(b.Seq, r.last))
 	if err != nil {
 		return 0, false, err
 	}

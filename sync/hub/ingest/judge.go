@@ -130,10 +130,12 @@ func (h *history) judge(ctx context.Context, r *run, prepare func(b *Branch, ite
 // branch is -1 when there is none.
 func (h *history) place(ctx context.Context, r *run) (best int, upTo uint64, equals int, err error) {
 	if h.id.Chain.Stream != envelope.All {
-		for i := range h.branches {
-			if b := &h.branches[i]; b.Seq == r.first-1 && b.Head == r.prev { // nearly always
-				return i, b.Seq, 1, nil
-			}
+		// Nearly always. But where another branch goes further it may be that one which the run belongs to: events of a
+		// stretch that was let go later may have come late, and made a branch of what is one history.
+		fits := func(b Branch) bool { return b.Seq == r.first-1 && b.Head == r.prev }
+		further := func(b Branch) bool { return b.Seq >= r.first }
+		if i := slices.IndexFunc(h.branches, fits); i >= 0 && !slices.ContainsFunc(h.branches, further) {
+			return i, r.first - 1, 1, nil
 		}
 	}
 	best = -1

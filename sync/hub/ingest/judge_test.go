@@ -62,6 +62,18 @@ func TestJudge(t *testing.T) {
 	second := disk{c, 1, append(texts(1, 3, ""), texts(4, 9, "''")...)}
 	other := disk{c, 1, texts(1, 12, "*")}
 	holes := disk{c, 1, append(append(texts(1, 3, ""), "#3"), texts(7, 9, "")...)}
+	// What was let go, or counted by the hour, after the events before had been sent; and with more let go later.
+	gone := disk{c, 1, append(append(texts(1, 3, ""), "#5"), texts(9, 12, "")...)}
+	goneTo := func(n uint64) envelope.Run { // the events of plain up to n as one stretch from 4 on
+		h, _ := plain.entries(n)
+		r := plain.run(4, 12)
+		_, skip := plain.entries(n)
+		r.Entries = append([]envelope.Entry{{Missing: &envelope.Missing{Count: n - 3, Reason: envelope.RolledUp, Hash: h}}}, r.Entries[len(skip)-3:]...)
+		return r
+	}
+	upTo := func(r envelope.Run, n int) envelope.Run { r.Entries = r.Entries[:n]; return r }
+	// A disk that was put back to number 3, and gives out again the numbers of the stretch.
+	back := disk{c, 1, append(texts(1, 3, ""), texts(4, 12, "~")...)}
 	// cut has nothing older than number 5.
 	cut := func(d disk) envelope.Run { r := d.run(5, 8); r.Oldest = true; return r }
 	type step struct {
@@ -70,7 +82,7 @@ func TestJudge(t *testing.T) {
 		stored string // numbers on branches afterwards
 		alarms string
 	}
-	disks := map[string]disk{"p": plain, "q": clone, "s": second, "o": other, "h": holes}
+	disks := map[string]disk{"p": plain, "q": clone, "s": second, "o": other, "h": holes, "g": gone, "b": back}
 	for _, tt := range []struct {
 		name  string
 		steps []step
@@ -109,6 +121,53 @@ func TestJudge(t *testing.T) {
 			{holes.run(4, 8), "8h", "0:1-8", "absent"},
 			{holes.run(4, 9), "9h", "0:1-9", ""},
 			{holes.run(1, 6), "9h", "0:1-9", ""},
+		}},
+		{"events of another disk within a stretch", []step{
+			{gone.run(1, 9), "9g", "0:1-9", "absent"},
+			{back.run(4, 6), "6bF", "0:1-9 1:4-6", "fork"},
+			{back.run(4, 6), "6bF", "0:1-9 1:4-6", ""},
+			{gone.run(9, 10), "10gF", "0:1-10 1:4-6", ""},
+			{back.run(7, 12), "12bF", "0:1-10 1:4-12", ""},
+			{gone.run(1, 11), "11gF", "0:1-11 1:4-12", ""},
+		}},
+		{"events of another disk that reach beyond a stretch", []step{
+			{gone.run(1, 8), "8g", "0:1-8", "absent"},
+			{back.run(2, 12), "12bF", "0:1-8 1:4-12", "fork"},
+		}},
+		{"a stretch of another disk takes nothing away", []step{
+			{gone.run(1, 9), "9g", "0:1-9", "absent"},
+			{upTo(goneTo(6), 1), "9g", "0:1-9", ""},
+		}},
+		{"a hole that another disk fills", []step{
+			{plain.run(1, 2), "2p", "0:1-2", ""},
+			{cut(plain), "8p", "0:1-8", "absent"},
+			{plain.run(3, 3), "3pF", "0:1-8 1:3-3", "fork"},
+			{plain.run(4, 10), "10pF", "0:1-10 1:3-3", ""},
+		}},
+		{"events that were sent are counted by the hour later", []step{
+			{plain.run(1, 6), "6p", "0:1-6", ""},
+			{goneTo(8), "12p", "0:1-12", ""},
+			{goneTo(10), "12p", "0:1-12", ""},
+			{upTo(goneTo(5), 1), "12p", "0:1-12", ""},
+			{upTo(goneTo(5), 5), "12p", "0:1-12", ""},
+		}},
+		{"a stretch grows", []step{
+			{plain.run(1, 3), "3p", "0:1-3", ""},
+			{upTo(goneTo(5), 3), "7p", "0:1-7", ""},
+			{upTo(goneTo(6), 2), "7p", "0:1-7", ""},
+			{upTo(goneTo(10), 2), "11p", "0:1-11", ""},
+			{goneTo(9), "12p", "0:1-12", ""},
+		}},
+		{"events that come after the stretch which they were let go in", []step{
+			{plain.run(1, 3), "3p", "0:1-3", ""},
+			{upTo(goneTo(8), 3), "10p", "0:1-10", ""},
+			{plain.run(4, 5), "5pF", "0:1-10 1:4-5", "fork"}, // whether they are the same, nobody can say
+			{plain.run(6, 12), "12pF", "0:1-12 1:4-5", ""},   // now it can be said
+			{plain.run(4, 9), "12pF", "0:1-12 1:4-5", ""},
+		}},
+		{"a clone that parts after a stretch", []step{
+			{goneFirst(plain, goneTo(5), 9), "9p", "0:1-9", ""},
+			{clone.run(1, 12), "12qF", "0:1-9 1:7-12", "fork"},
 		}},
 		{"a clone", []step{
 			{plain.run(1, 9), "9p", "0:1-9", ""},
@@ -176,7 +235,7 @@ func TestJudge(t *testing.T) {
 					alarms = append(alarms, v.alarm.Kind)
 				}
 				ack := fmt.Sprint(v.seq, "?")
-				for _, name := range []string{"p", "q", "s", "o", "h"} {
+				for _, name := range []string{"p", "q", "s", "o", "h", "g", "b"} {
 					d := disks[name]
 					if at, es := d.entries(v.seq); at == v.head && covered(es) == v.seq {
 						ack = fmt.Sprint(v.seq, name)
@@ -198,6 +257,14 @@ func TestJudge(t *testing.T) {
 			}
 		})
 	}
+}
+
+// goneFirst is a run of a whole disk up to number n in which the stretch that rest begins with was let go.
+func goneFirst(d disk, rest envelope.Run, n uint64) envelope.Run {
+	r := d.run(1, n)
+	m := rest.Entries[0]
+	r.Entries = append(append(append([]envelope.Entry(nil), r.Entries[:3]...), m), r.Entries[3+m.Missing.Count:]...)
+	return r
 }
 
 // extent says which numbers rows cover.

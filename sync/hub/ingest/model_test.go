@@ -38,6 +38,7 @@ type system struct {
 	backups []string
 	boxes   []*boxModel
 	visits  int // how many there were, ever
+	gone    int // stretches that were let go, ever
 	epochs  int
 }
 
@@ -68,6 +69,16 @@ func (s *system) visit(rt *rapid.T) {
 		s.visits++
 		b.Put(s.t, event.Event{Kind: kind, Session: fmt.Sprint("visit ", s.visits), Detail: event.Detail{Mode: "self", Pages: 1}})
 	}
+}
+
+// letGo queues a stretch of numbers under which a box has nothing any more. A clone may have events there.
+func (s *system) letGo(rt *rapid.T) {
+	b := s.box(rt)
+	c := b.Chain(rapid.SampledFrom([]envelope.Stream{envelope.Legal, envelope.Session}).Draw(rt, "stream"))
+	s.gone++
+	m := envelope.Missing{Count: rapid.Uint64Range(1, 7).Draw(rt, "numbers"), Reason: envelope.Dropped}
+	m.Hash = b.Run(c, b.Last(c)+1, b.Last(c)).Head.Next(fmt.Append(nil, "stretch ", s.gone))
+	b.PutEntry(c, envelope.Entry{Missing: &m})
 }
 
 // deliver delivers a piece of one chain, as the box's relay does, or another piece.
@@ -213,7 +224,7 @@ func TestModel(t *testing.T) {
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"visit": s.visit, "visit again": s.visit, "deliver": s.deliver, "deliver more": s.deliver, "deliver most": s.deliver,
-			"clone": s.clone, "backup": s.backup, "restore": s.restore,
+			"let go": s.letGo, "clone": s.clone, "backup": s.backup, "restore": s.restore,
 		})
 		s.drain(rt)
 		cs, err := s.store.Counts(t.Context(), time.Time{})

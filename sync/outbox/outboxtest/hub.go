@@ -111,10 +111,15 @@ func (h *Hub) ack(box uint32, c envelope.Chain, b *branch) wire.Ack {
 // store stores what is new of a run and returns the branch it is on; nil: nothing of this chain is here.
 func (h *Hub) store(run envelope.Run) *branch {
 	id, branches := run.Chain, h.chains[run.Chain]
+	var best *branch
+	most := -1
 	for _, b := range branches {
-		if b.hashes[run.First-1] == run.Prev {
-			return h.follow(id, b, run)
+		if at, _ := b.meet(run); at > most || at >= 0 && at == most && best.seq > run.First-1 && b.seq < best.seq {
+			best, most = b, at
 		}
+	}
+	if best != nil {
+		return h.follow(id, best, run)
 	}
 	if len(branches) == 0 {
 		b := &branch{hashes: map[uint64]envelope.Hash{0: envelope.Genesis(id)}, events: map[uint64]string{}}
@@ -143,22 +148,43 @@ func (h *Hub) store(run envelope.Run) *branch {
 	return h.follow(id, b, run)
 }
 
-// follow stores a run that begins on a branch. Where it parts from it, a new branch begins.
-func (h *Hub) follow(id envelope.Chain, b *branch, run envelope.Run) *branch {
+// meet returns the last position of a run at which its hash is the branch's (0 is before its first entry), -1 when there
+// is none, and whether an event of the run is known not to be on the branch after it: its hash is another, or it lies
+// within a stretch that the branch has as missing.
+func (b *branch) meet(run envelope.Run) (last int, apart bool) {
 	at, n := run.Prev, run.First-1
-	for _, e := range run.Entries {
+	last = -1
+	if b.hashes[n] == at {
+		last = 0
+	}
+	for i, e := range run.Entries {
 		at, n = at.After(e), n+e.Count()
 		known, ok := b.hashes[n]
 		switch {
 		case ok && known == at:
-			continue
-		case n <= b.seq: // another history
-			from := n - e.Count()
-			fork := &branch{hashes: maps.Clone(b.hashes), events: maps.Clone(b.events), seq: from, safe: min(b.safe, from)}
-			maps.DeleteFunc(fork.hashes, func(seq uint64, _ envelope.Hash) bool { return seq > from })
-			maps.DeleteFunc(fork.events, func(seq uint64, _ string) bool { return seq > from })
+			last, apart = i+1, false
+		case ok || e.Missing == nil && n <= b.seq:
+			apart = true
+		}
+	}
+	return last, apart
+}
+
+// follow stores a run that meets a branch. Where it parts from it, a new branch begins.
+func (h *Hub) follow(id envelope.Chain, b *branch, run envelope.Run) *branch {
+	common, apart := b.meet(run)
+	at, n := run.Prev, run.First-1
+	for i, e := range run.Entries {
+		if i == common && apart { // another history
+			fork := &branch{hashes: maps.Clone(b.hashes), events: maps.Clone(b.events), seq: n, safe: min(b.safe, n)}
+			maps.DeleteFunc(fork.hashes, func(seq uint64, _ envelope.Hash) bool { return seq > n })
+			maps.DeleteFunc(fork.events, func(seq uint64, _ string) bool { return seq > n })
 			h.chains[id] = append(h.chains[id], fork)
 			b = fork
+		}
+		at, n = at.After(e), n+e.Count()
+		if i < common || n <= b.seq {
+			continue
 		}
 		b.seq, b.hashes[n] = n, at
 		if v, err := envelope.Parse(e.Encoded); err == nil {

@@ -133,13 +133,14 @@ func (b *Box) hash(c envelope.Chain) envelope.Hash {
 	return envelope.Genesis(c)
 }
 
-// Run returns the entries of a chain from number from to number to, as a box delivers them.
+// Run returns the entries of a chain from number from to number to, as a box delivers them. When from lies within a
+// stretch the run begins after it.
 func (b *Box) Run(c envelope.Chain, from, to uint64) envelope.Run {
 	first := max(b.first[c], 1)
 	if from <= first {
 		from = first
 	}
-	r := envelope.Run{Chain: c, First: from, Oldest: from == first}
+	r := envelope.Run{Chain: c}
 	at, n := b.hash(c), first
 	for _, e := range b.entries[c] {
 		if n < from {
@@ -147,7 +148,7 @@ func (b *Box) Run(c envelope.Chain, from, to uint64) envelope.Run {
 			continue
 		}
 		if len(r.Entries) == 0 {
-			r.Prev = at
+			r.First, r.Prev = n, at
 		}
 		if n > to {
 			break
@@ -159,6 +160,10 @@ func (b *Box) Run(c envelope.Chain, from, to uint64) envelope.Run {
 		r.Prev = at
 	}
 	r.Head = at
+	if r.First == 0 {
+		r.First = max(from, n)
+	}
+	r.Oldest = r.First == first
 	return r
 }
 
