@@ -44,6 +44,12 @@ func place(path string, b []byte, move func(from, to string) error) (err error) 
 	if err = move(f.Name(), path); err != nil {
 		return err
 	}
+	return SyncDir(dir)
+}
+
+// SyncDir returns when the names in a directory are on the disk: without it a power cut may undo a rename, or bring back
+// what was removed.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

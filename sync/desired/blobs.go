@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"sportello.example/provisioning/durable"
 )
 
 var (
@@ -114,7 +116,7 @@ func (f *Follower) fetchOne(ctx context.Context, b Blob) (err error) {
 	if err := os.Rename(path, f.blobPath(b)); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // limited is a file that takes no more than n bytes.
@@ -161,11 +163,3 @@ func (f *Follower) collect(records ...*record) {
 
 // noRoom says whether a disk is full.
 func noRoom(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

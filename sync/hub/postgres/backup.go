@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"sportello.example/provisioning/durable"
 )
 
 const (
@@ -74,7 +76,7 @@ func (s *Store) backup(ctx context.Context, file string) error {
 	if err := os.Link(part.Name(), file); err != nil { // unlike Rename, fails when the file is there
 		return err
 	}
-	if err := syncDir(filepath.Dir(file)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(file)); err != nil {
 		return err
 	}
 	return s.raise(ctx, at)
@@ -206,12 +208,4 @@ func release(path string) int {
 		return 0
 	}
 	return n
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
