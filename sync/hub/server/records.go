@@ -82,6 +82,8 @@ func openRecords(ctx context.Context, dir string, now func() time.Time) (*record
 	path := filepath.Join(dir, "hub.db")
 	if r.store, err = sqlite.Open(ctx, path); err != nil {
 		switch {
+		case errors.Is(err, sqlite.ErrRestoring):
+			return nil, &program.HintError{Err: err, Hint: "run “hub restore FILE” again, with the same backup or another one; what was there before is kept beside it"}
 		case sqldb.Corrupt(err):
 			return nil, &program.HintError{Err: err, Hint: "restore hub.db from a backup; boxes deliver again what it does not have"}
 		case errors.Is(err, sqldb.ErrNewer):

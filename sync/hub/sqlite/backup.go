@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"sportello.example/provisioning/durable"
 	"sportello.example/sync/envelope"
 	"sportello.example/sync/sqldb"
 )
@@ -133,10 +135,19 @@ func (b heldBranch) verify(ctx context.Context, db *sql.DB, head []byte) error {
 	return nil
 }
 
+// ErrRestoring means that a restore was cut off. The database is not used until it has been done again: what is there may
+// be the old one without what came last, and a hub that starts with it would not notice.
+var ErrRestoring = errors.New("a restore from a backup was begun and not finished")
+
 // Restore puts a backup in the place of the database at path, which must not be in use, and returns where what was there
 // is now, "" when nothing was. The backup is verified before, and kept. It fails with ErrLocked and ErrBackup, and has
-// changed nothing then.
+// changed nothing then. When it is cut off Open fails with ErrRestoring, until Restore is called again.
 func Restore(ctx context.Context, path, backup string, now time.Time) (aside string, err error) {
+	return restore(ctx, path, backup, now, func(string) {})
+}
+
+// restore is Restore. It calls crash between its steps.
+func restore(ctx context.Context, path, backup string, now time.Time, crash func(string)) (aside string, err error) {
 	held, err := hold(path, true)
 	if err != nil {
 		return "", fmt.Errorf("restore: %w", err)
@@ -149,33 +160,72 @@ func Restore(ctx context.Context, path, backup string, now time.Time) (aside str
 	if _, err := verify(ctx, part); err != nil {
 		return "", errors.Join(fmt.Errorf("restore from %s: %w", backup, err), forget(part))
 	}
-	if _, err := os.Lstat(path); err == nil {
-		if aside, err = setAside(path, now); err != nil {
-			return "", errors.Join(fmt.Errorf("restore: %w", err), forget(part))
-		}
+	crash("verified")
+	if aside, err = mark(path, now); err != nil {
+		return "", errors.Join(fmt.Errorf("restore: %w", err), forget(part))
 	}
+	crash("marked")
+	if err := sqldb.Move(path, aside); err != nil && !errors.Is(err, fs.ErrNotExist) { // none: the first, or an earlier try came so far
+		return "", fmt.Errorf("restore: %w", err)
+	}
+	crash("aside")
 	if err := publish(part, path); err != nil {
 		return aside, fmt.Errorf("restore from %s: %w", backup, err)
+	}
+	crash("published")
+	if err := unmark(path); err != nil {
+		return aside, fmt.Errorf("restore from %s: %w", backup, err)
+	}
+	if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+		aside = ""
 	}
 	return aside, nil
 }
 
-// setAside renames a database that was closed, with the files that belong to it.
-func setAside(path string, now time.Time) (string, error) {
-	moved := path + ".before-restore-" + now.UTC().Format("20060102T150405Z")
-	for i := 2; ; i++ {
-		if _, err := os.Lstat(moved); errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		moved = fmt.Sprintf("%s.before-restore-%s-%d", path, now.UTC().Format("20060102T150405Z"), i)
+// markFile is the end of the name of the file that stands beside a database while it is being replaced. Its first line is
+// the name that what was there gets; the rest is for people.
+const markFile = ".restore-unfinished"
+
+// mark notes that a database is being replaced, on the disk, and returns the name that it gets. After an earlier try that
+// was cut off it is the same one: its log may have that name already.
+func mark(path string, now time.Time) (aside string, err error) {
+	if b, err := os.ReadFile(path + markFile); err == nil {
+		name, _, _ := strings.Cut(string(b), "\n")
+		aside = filepath.Join(filepath.Dir(path), filepath.Base(name))
+		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) && strings.HasPrefix(aside, path+asideName) {
+			return aside, nil
+		} // else the earlier try came so far that what is there now is a backup
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
 	}
-	// The log goes first: were the power cut in between, the backup would not be mixed with the log of the old one.
-	for _, suffix := range []string{"-wal", "-shm", ""} {
-		if err := os.Rename(path+suffix, moved+suffix); err != nil && (suffix == "" || !errors.Is(err, fs.ErrNotExist)) {
-			return "", err
-		}
+	if aside, err = sqldb.Unused(path + asideName + now.UTC().Format("20060102T150405Z")); err != nil {
+		return "", err
 	}
-	return moved, nil
+	return aside, durable.Write(path+markFile, []byte(filepath.Base(aside)+"\n\n"+
+		"A restore from a backup is under way, or was cut off. The hub does not start until it is finished:\n"+
+		"run “hub restore FILE” again. What was there before is not deleted.\n"))
+}
+
+// asideName stands between the name of a database that was replaced and when that was.
+const asideName = ".before-restore-"
+
+func unmark(path string) error {
+	if err := forget(path + markFile); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(path))
+}
+
+// unmarked fails with ErrRestoring while a database is being replaced, and after that was cut off.
+func unmarked(path string) error {
+	_, err := os.Lstat(path + markFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("%s: %w", path, ErrRestoring)
 }
 
 // publish gives a finished file its name.
@@ -189,11 +239,7 @@ func publish(part, name string) error {
 	if err := os.Rename(part, name); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(filepath.Dir(name))
 }
 
 // copyFile copies a file onto the disk, readable by its owner only.

@@ -34,7 +34,7 @@ type Store struct {
 	path        string
 	held        *os.File // keeps Restore away
 
-	findChain, addChain, putBranch, addEntry *sql.Stmt // of write
+	findChain, addChain, putBranch, addEntry, putRequest *sql.Stmt // of write
 	findBox                                  *sql.Stmt // of read
 }
 
@@ -46,7 +46,7 @@ var (
 )
 
 // Open opens the database file at path, creating it if needed. Another process may have it open too. It fails with
-// ErrLocked while the file is being restored from a backup.
+// ErrLocked while the file is being restored from a backup, and with ErrRestoring when that was cut off.
 func Open(ctx context.Context, path string) (*Store, error) {
 	sub, err := fs.Sub(migrations, "migrations")
 	if err != nil {
@@ -55,6 +55,9 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	s := &Store{path: path}
 	if s.held, err = hold(path, false); err != nil {
 		return nil, err
+	}
+	if err := unmarked(path); err != nil {
+		return nil, errors.Join(err, s.held.Close())
 	}
 	if s.write, err = sqldb.Open(ctx, path, sub, sqldb.Options{LogPages: logPages, CacheKiB: cacheKiB}); err != nil {
 		return nil, errors.Join(err, s.held.Close())
@@ -66,7 +69,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		db   *sql.DB
 		to   **sql.Stmt
 		text string
-	}{{s.write, &s.findChain, findChain}, {s.write, &s.addChain, addChain}, {s.write, &s.putBranch, putBranch}, {s.write, &s.addEntry, addEntry}, {s.read, &s.findBox, findBox}} {
+	}{{s.write, &s.findChain, findChain}, {s.write, &s.addChain, addChain}, {s.write, &s.putBranch, putBranch}, {s.write, &s.addEntry, addEntry}, {s.write, &s.putRequest, putRequest}, {s.read, &s.findBox, findBox}} {
 		if *p.to, err = p.db.PrepareContext(ctx, p.text); err != nil {
 			return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.Close())
 		}
@@ -77,7 +80,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 // Close closes the database. Closing it again does nothing.
 func (s *Store) Close() error {
 	var errs []error
-	for _, st := range []*sql.Stmt{s.findChain, s.addChain, s.putBranch, s.addEntry, s.findBox} {
+	for _, st := range []*sql.Stmt{s.findChain, s.addChain, s.putBranch, s.addEntry, s.putRequest, s.findBox} {
 		if st != nil {
 			errs = append(errs, st.Close())
 		}
