@@ -274,10 +274,8 @@ func (t *ingesting) Write(ctx context.Context, c ingest.Changes) error {
 			return fmt.Errorf("date events of box %d: %w", d.ID.Box, err)
 		}
 	}
-	for _, r := range c.Requests {
-		if err := t.putRequest(ctx, c.Received, r); err != nil {
-			return err
-		}
+	if err := t.putRequests(ctx, c); err != nil {
+		return err
 	}
 	for _, a := range c.Alarms {
 		if _, err := t.tx.ExecContext(ctx, putAlarm, a.Box, a.Kind, a.Key, a.Text, millis(a.At)); err != nil {
@@ -331,16 +329,22 @@ func (t *ingesting) addRows(ctx context.Context, c ingest.Changes) error {
 	return nil
 }
 
-func (t *ingesting) putRequest(ctx context.Context, received time.Time, r ingest.Request) error {
-	if _, err := t.tx.ExecContext(ctx, forgetRequests, stamp(received.Add(-pickup.Keep))); err != nil {
+func (t *ingesting) putRequests(ctx context.Context, c ingest.Changes) error {
+	if len(c.Requests) == 0 {
+		return nil
+	}
+	if _, err := t.tx.ExecContext(ctx, forgetRequests, stamp(c.Received.Add(-pickup.Keep))); err != nil {
 		return fmt.Errorf("forget old requests: %w", err)
 	}
-	body, err := json.Marshal(r.Request)
-	if err != nil {
-		return fmt.Errorf("store request: %w", err)
-	}
-	if _, err := t.tx.ExecContext(ctx, putRequest, r.Code, r.Box, stamp(received), string(body)); err != nil {
-		return fmt.Errorf("store request: %w", err)
+	put := t.tx.StmtContext(ctx, t.s.putRequest)
+	for _, r := range c.Requests {
+		body, err := json.Marshal(r.Request)
+		if err == nil {
+			_, err = put.ExecContext(ctx, r.Code, r.Box, stamp(c.Received), string(body))
+		}
+		if err != nil {
+			return fmt.Errorf("store request: %w", err)
+		}
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ type Store struct {
 	held        *os.File // keeps Restore away
 
 	findChain, addChain, putBranch, addEntry, putRequest *sql.Stmt // of write
-	findBox                                  *sql.Stmt // of read
+	findBox                                              *sql.Stmt // of read
 }
 
 var (

@@ -116,3 +116,4 @@ INSERT INTO request_of_any_box (code, box, received, body, collected, collected_
 SELECT code, box, received, body, collected, collected_by FROM request;
 DROP TABLE request;
 ALTER TABLE request_of_any_box RENAME TO request;
+CREATE INDEX request_received ON request (received);
