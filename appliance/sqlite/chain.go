@@ -275,13 +275,12 @@ func (s *Store) loadChain(ctx context.Context, number int64, c envelope.Chain, c
 		}
 		st.cursor, st.last = st.base.seq, st.base
 	}
-	if current || !sound {
-		if last.seq > st.last.seq {
-			st.last = last
-		}
-		if n := len(st.missing); n > 0 && st.missing[n-1].last > st.last.seq {
-			st.last = mark{st.missing[n-1].last, st.missing[n-1].hash}
-		}
+	// Of an older epoch too: events may have gone on there when nobody knew yet that the next one had begun.
+	if last.seq > st.last.seq {
+		st.last = last
+	}
+	if n := len(st.missing); n > 0 && st.missing[n-1].last > st.last.seq {
+		st.last = mark{st.missing[n-1].last, st.missing[n-1].hash}
 	}
 	st.cursor = min(max(st.cursor, st.base.seq), st.last.seq)
 	s.chains[c] = st

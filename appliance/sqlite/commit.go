@@ -427,14 +427,20 @@ func (w *work) finish() error {
 const countSQL = `UPDATE counter SET value = value + ? WHERE name = ?`
 
 // committed says whether the transaction is in the database although its commit has returned an error, as it may when
-// the deadline came in the same moment. Were such numbers given out again, every event after them would fail.
+// the deadline came in the same moment. Were such numbers given out again, every event after them would fail; and were an
+// epoch that has begun not known, events would go on in the one before it.
 func (w *work) committed() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
+	defer cancel()
+	if w.number != w.s.number {
+		var name string
+		err := w.s.conn.QueryRowContext(ctx, `SELECT name FROM epoch WHERE number = ?`, w.number).Scan(&name)
+		return err == nil && name == string(w.epoch)
+	}
 	for s, h := range w.heads {
-		if h == w.s.heads[s] || w.number != w.s.number {
+		if h == w.s.heads[s] {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
-		defer cancel()
 		var hash []byte
 		err := w.s.conn.QueryRowContext(ctx, "SELECT hash FROM "+table(envelope.Stream(s))+" WHERE id = ?", id(w.number, h.seq)).Scan(&hash)
 		return err == nil && string(hash) == string(h.hash[:])

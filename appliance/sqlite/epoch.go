@@ -59,7 +59,9 @@ func (s *Store) judge(ctx context.Context, t testimony, known, witnessed, damage
 		return "", nil, nil // killed before there was a witness, and before anything was queued
 	case t.epoch != s.epoch:
 		for _, e := range s.epochs {
-			if e.name == t.epoch {
+			if e.name == t.epoch && damaged {
+				return damagedTail, nil, nil
+			} else if e.name == t.epoch {
 				return "", nil, nil // killed between beginning an epoch and telling the witness
 			}
 		}

@@ -231,7 +231,7 @@ func (s *Store) begins(ctx context.Context, t testimony, known, aside bool) erro
 			return nil
 		}
 		old := s.epoch
-		if known {
+		if known && reason != damagedTail { // then it is the present one that is damaged
 			old = t.epoch
 		}
 		if err := w.beginEpoch(reason, old, lost); err != nil || !aside {
