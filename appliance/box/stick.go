@@ -343,7 +343,11 @@ func (q *queue) take(ctx context.Context, r io.ReadSeeker) (out Imported, err er
 			out.Acks++
 		}
 		for _, x := range reply.Refused {
-			if err := outbox.TakeRefusal(ctx, q, in.box, in.keys, x); err != nil {
+			err := outbox.TakeRefusal(ctx, q, in.box, in.keys, x)
+			if errors.Is(err, outbox.ErrOther) {
+				continue // an old reply, or of a disk that was put back
+			}
+			if err != nil {
 				return err
 			}
 			out.Refused++

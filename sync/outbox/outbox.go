@@ -298,6 +298,10 @@ func (r *Relay) takeAll(ctx context.Context, box uint32, keys []ed25519.PublicKe
 	// Before the acks: these may let go of what is refused.
 	for _, refusal := range reply.Refused {
 		err := TakeRefusal(ctx, r.queue, box, keys, refusal)
+		if errors.Is(err, ErrOther) {
+			r.o.Log.WarnContext(ctx, "the hub refuses an event that is not the one queued here", "err", err)
+			continue
+		}
 		if errors.Is(err, ErrAck) {
 			foreign = err
 			continue

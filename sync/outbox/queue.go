@@ -16,7 +16,8 @@ type Queue interface {
 	Idle(ctx context.Context) ([]Chain, error)
 	// Read returns the entries of a chain that follow number after, at most events of them in at most bytes, at least
 	// one when there is one. Each event was compared with its own hash: one that the disk has changed is there as
-	// envelope.Missing. When after is older than all that is there, the run begins with what is there and says Oldest.
+	// envelope.Missing. When after is older than all that is there, the run begins with what is there and says Oldest. When
+	// nothing is there any more it begins after the last number given out, and has no entries.
 	Read(ctx context.Context, c envelope.Chain, after uint64, events, bytes int) (envelope.Run, error)
 	// HashAt returns the chain's hash after seq. It returns false when the queue never gave out that number, or has
 	// forgotten it; seq 0 and the last number forgotten are known.
@@ -30,7 +31,8 @@ type Queue interface {
 	// Renew begins a new epoch, unless c is of an older one already. reason is one word of the list in package event's
 	// EpochBegun: forked (the hub has another history of this chain) or rolled_back (it has more than the box gave out).
 	Renew(ctx context.Context, c envelope.Chain, reason string) error
-	// Bury moves one event that the hub will never take to the dead, where people can look at it.
+	// Bury moves one event that the hub will never take to the dead, where people can look at it. The caller has made sure
+	// that it is the event which the hub means.
 	Bury(ctx context.Context, c envelope.Chain, seq uint64, reason string) error
 }
 

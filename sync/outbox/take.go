@@ -13,6 +13,10 @@ import (
 // ErrAck means that a statement of the hub was not signed by it, or is not about this box. Nothing was done.
 var ErrAck = errors.New("not a word of the hub on this box")
 
+// ErrOther means that a refusal is of another event than the queue has under that number, or that it has none there any
+// more: the disk was put back, or copied, or the refusal is an old one. Nothing was done, and nothing has to be.
+var ErrOther = errors.New("not about the event that is queued")
+
 // verdict is what an acknowledgement means for the queue.
 type verdict uint8
 
@@ -107,23 +111,31 @@ func judge(ctx context.Context, q Queue, ack wire.Ack) (verdict, error) {
 	if _, known, err = q.HashAt(ctx, ack.Chain, 0); err != nil || !known {
 		return ahead, err // the queue has no such chain
 	}
-	// Never given out, or forgotten? When something is there that follows, it was forgotten.
+	// Never given out, or forgotten? It was forgotten when what the queue begins with now comes after it.
 	run, err := q.Read(ctx, ack.Chain, ack.Seq, 1, 1)
 	switch {
 	case err != nil:
 		return 0, err
-	case len(run.Entries) > 0:
+	case len(run.Entries) > 0 || run.First > ack.Seq+1:
 		return unknown, nil
 	default:
 		return ahead, nil
 	}
 }
 
-// TakeRefusal puts an event that the hub will never take among the dead. It fails with ErrAck, or with an error of the
-// queue.
+// TakeRefusal puts an event that the hub will never take among the dead. What the hub refuses is named by its hash: when
+// the queue has another one under that number, or none any more, TakeRefusal fails with ErrOther. It fails with ErrAck, or
+// with an error of the queue.
 func TakeRefusal(ctx context.Context, q Queue, box uint32, keys []ed25519.PublicKey, r wire.Refusal) error {
 	if err := r.Verify(box, keys); err != nil {
 		return fmt.Errorf("refusal of %s, %d: %w: %w", r.Chain, r.Seq, ErrAck, err)
+	}
+	hash, known, err := q.HashAt(ctx, r.Chain, r.Seq)
+	switch {
+	case err != nil:
+		return fmt.Errorf("refusal of %s, %d: %w", r.Chain, r.Seq, err)
+	case !known || hash != r.Hash:
+		return fmt.Errorf("refusal of %s, %d: %w", r.Chain, r.Seq, ErrOther)
 	}
 	reason := r.Reason
 	if len(reason) == 0 || len(reason) > maxReason || strings.Trim(reason, "abcdefghijklmnopqrstuvwxyz_") != "" {

@@ -30,11 +30,13 @@ type Ack struct {
 	Sig    []byte    `json:"sig"`    // Ed25519
 }
 
-// Refusal is the hub's signed word that it will never take one event. The box puts it among the dead.
+// Refusal is the hub's signed word that it will never take one event. The box puts it among the dead if it is the event
+// that the box has under this number: a disk that was put back, or copied, may have another one there.
 type Refusal struct {
 	Box    uint32         `json:"box"`
 	Chain  envelope.Chain `json:"chain"`
 	Seq    uint64         `json:"seq"`
+	Hash   envelope.Hash  `json:"hash"`   // of the chain after the event: which one it is
 	Reason string         `json:"reason"` // too_long
 	Sig    []byte         `json:"sig"`    // Ed25519
 }
@@ -87,6 +89,7 @@ func (r Refusal) Verify(box uint32, keys []ed25519.PublicKey) error {
 func (r Refusal) signed() []byte {
 	b := chainBytes("sportello/refusal/v1\x00", r.Box, r.Chain)
 	b = binary.BigEndian.AppendUint64(b, r.Seq)
+	b = append(b, r.Hash[:]...)
 	return append(b, r.Reason...)
 }
 

@@ -30,7 +30,7 @@ func ack() wire.Ack {
 }
 
 func refusal() wire.Refusal {
-	return wire.Refusal{Box: 7, Chain: ack().Chain, Seq: 300, Reason: "too_long"}.Sign(key)
+	return wire.Refusal{Box: 7, Chain: ack().Chain, Seq: 300, Hash: envelope.Genesis(ack().Chain), Reason: "too_long"}.Sign(key)
 }
 
 // TestFrozenStatements holds the signatures of statements: a hub and a box of any two releases must agree on what is
@@ -38,7 +38,7 @@ func refusal() wire.Refusal {
 func TestFrozenStatements(t *testing.T) {
 	const (
 		wantAck     = "6b1194ddf3156bf8fffcb4dc7f40ed37e95235fa71bd6910c1d2e783dd8c9053750d75692974d7942a0a557d59a92c2c86d0471d1c6cffe508d3e6e166052d06"
-		wantRefusal = "2ed2cb4ae47106bd4244b64d71e340066a623cf0233cc6c249ba397888a30c34cda184ca1a0f16209494b966c26023d214a6b81f1a28002ce4b8e7d7f09bfb07"
+		wantRefusal = "ce2da50bcffbc9e0acad4c01f586d48a55821095563a3a777b5cf879c95decba68b194ae03b1fc020ade22f2fb198682b37400e261d576d412dd3cd82a77af0b"
 	)
 	if got := hex.EncodeToString(ack().Sig); got != wantAck {
 		t.Errorf("ack: %s", got)
@@ -118,6 +118,7 @@ func TestRefusal(t *testing.T) {
 		{"epoch", func(r *wire.Refusal) { r.Chain.Epoch = "00" }},
 		{"stream", func(r *wire.Refusal) { r.Chain.Stream++ }},
 		{"number", func(r *wire.Refusal) { r.Seq++ }},
+		{"hash", func(r *wire.Refusal) { r.Hash[0] ^= 1 }},
 		{"reason", func(r *wire.Refusal) { r.Reason += "x" }},
 		{"signature", func(r *wire.Refusal) { r.Sig = ack().Sig }},
 	} {

@@ -68,8 +68,9 @@ type request struct {
 }
 
 // Deliver stores what is new in a batch and returns a signed acknowledgement for each run, in their order, and after them
-// others: of runs that were all there already, how far the box's own history is known to be the hub's. The box is the
-// one that was authenticated: a batch that says it is another's fails with ErrMalformed. Delivering a batch again is
+// others: of runs that were all there already, how far the box's own history is known to be the hub's. Refused has a
+// signed word on each event that is longer than MaxEvent: it is acknowledged as one that never comes, and delivered again
+// it is refused again. The box is the one that was authenticated: a batch that says it is another's fails with ErrMalformed. Delivering a batch again is
 // harmless, also after an error. It blocks until everything is on the disk and fails with ErrBusy at once when too many
 // wait.
 func (in *Ingest) Deliver(ctx context.Context, box uint32, b envelope.Batch) (wire.Reply, error) {
@@ -138,7 +139,7 @@ func (in *Ingest) read(box uint32, part envelope.Run) *run {
 		missing := e.Missing
 		if missing == nil && len(e.Encoded) > limit {
 			missing = &envelope.Missing{Count: 1, Reason: envelope.Refused, Hash: hash}
-			r.refused = append(r.refused, wire.Refusal{Box: box, Chain: part.Chain, Seq: seq, Reason: "too_long"})
+			r.refused = append(r.refused, wire.Refusal{Box: box, Chain: part.Chain, Seq: seq, Hash: hash, Reason: "too_long"})
 		}
 		var it item
 		if missing == nil {

@@ -246,7 +246,7 @@ func TestPoisonHoldsUpNobody(t *testing.T) {
 				t.Errorf("%s: ack %d, want all %d", run.Chain, r.Acks[k].Seq, run.Last())
 			}
 		}
-		if len(r.Refused) != 1 || r.Refused[0].Seq != 4 || r.Refused[0].Reason != "too_long" {
+		if len(r.Refused) != 1 || r.Refused[0].Seq != 4 || r.Refused[0].Hash != b.Run(r.Refused[0].Chain, 1, 4).Head || r.Refused[0].Reason != "too_long" {
 			t.Fatalf("%d: refused %+v", i, r.Refused)
 		}
 		if err := r.Refused[0].Verify(1, []ed25519.PublicKey{h.Key.Public().(ed25519.PublicKey)}); err != nil {

@@ -87,14 +87,16 @@ func (h *Hub) Take(b envelope.Batch) wire.Reply {
 
 // refuse cuts a run before the first event that the hub refuses.
 func (h *Hub) refuse(box uint32, run *envelope.Run) []wire.Refusal {
+	at := run.Prev
 	for i, e := range run.Entries {
+		at = at.After(e)
 		v, err := envelope.Parse(e.Encoded)
 		if err != nil || h.Refuse == nil {
 			continue
 		}
 		if reason := h.Refuse(v); reason != "" {
 			run.Entries = run.Entries[:i]
-			return []wire.Refusal{wire.Refusal{Box: box, Chain: v.Chain, Seq: v.Seq, Reason: reason}.Sign(h.key)}
+			return []wire.Refusal{wire.Refusal{Box: box, Chain: v.Chain, Seq: v.Seq, Hash: at, Reason: reason}.Sign(h.key)}
 		}
 	}
 	return nil
