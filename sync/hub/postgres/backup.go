@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5"
 
@@ -33,10 +34,11 @@ WHERE b.numbering = s.numbering AND b.stream = s.stream AND b.number = s.number 
 // ErrNoDump means that PostgreSQL's client programs are not installed.
 var ErrNoDump = errors.New("pg_dump and pg_restore are not here: install them (apt install postgresql-client)")
 
-// Backup writes a copy of the database to a new file, in pg_dump's custom format, reads its table of contents back, and
-// then raises to the state of that copy what boxes are told is safe. "pg_restore --clean --if-exists --no-owner -d
-// ADDRESS FILE" restores it; boxes then deliver again what it does not have. It needs pg_dump of the server's release or
-// a later one, and fails with fs.ErrExist when the file is there. It takes as long as it takes: ctx ends it.
+// Backup writes a copy of the database to a new file, in pg_dump's custom format, reads it back whole and compares it
+// with the database (see verify), and then raises to the state of that copy what boxes are told is safe. "pg_restore
+// --clean --if-exists --no-owner -d ADDRESS FILE" restores it; boxes then deliver again what it does not have. It needs
+// pg_dump of the server's release or a later one, and fails with fs.ErrExist when the file is there, and with ErrBackup
+// when the copy is not sound: there is no file then. It takes as long as it takes: ctx ends it.
 //
 // What is of passing interest, such as logins under way, is not in the copy.
 func (s *Store) Backup(ctx context.Context, file string) error {
@@ -70,23 +72,36 @@ func (s *Store) backup(ctx context.Context, file string) error {
 	if err = errors.Join(err, part.Close()); err != nil {
 		return err
 	}
-	if err := list(ctx, part.Name()); err != nil {
+	if err := verify(ctx, part.Name(), at); err != nil {
 		return err
 	}
-	if err := os.Link(part.Name(), file); err != nil { // unlike Rename, fails when the file is there
+	if err := place(part.Name(), file); err != nil {
 		return err
 	}
 	if err := durable.SyncDir(filepath.Dir(file)); err != nil {
 		return err
 	}
-	return s.raise(ctx, at)
+	return s.raise(ctx, at.tips)
 }
 
-// dump writes the database as one transaction sees it, and returns how far that transaction sees its branches.
-func (s *Store) dump(ctx context.Context, to *os.File) (at tips, err error) {
+// place gives a finished file its name. It fails with fs.ErrExist when there is such a file.
+func place(part, file string) error {
+	err := os.Link(part, file) // unlike Rename, fails when the file is there
+	if !errors.Is(err, syscall.EPERM) && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	// A disk whose file system has no second names.
+	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", file, errors.Join(err, fs.ErrExist))
+	}
+	return os.Rename(part, file)
+}
+
+// dump writes the database as one transaction sees it, and returns what that transaction sees.
+func (s *Store) dump(ctx context.Context, to *os.File) (at contents, err error) {
 	program, err := program("pg_dump")
 	if err != nil {
-		return tips{}, err
+		return contents{}, err
 	}
 	address, env := s.address()
 	o := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
@@ -98,7 +113,7 @@ func (s *Store) dump(ctx context.Context, to *os.File) (at tips, err error) {
 		if err := tx.QueryRow(ctx, exportSnapshot).Scan(&snapshot); err != nil {
 			return err
 		}
-		if at, err = readTips(ctx, tx); err != nil {
+		if at, err = readContents(ctx, tx); err != nil {
 			return err
 		}
 		cmd := exec.CommandContext(ctx, program, "--format=custom", "--snapshot="+snapshot, "--no-unlogged-table-data", "--dbname="+address)
@@ -125,22 +140,6 @@ func readTips(ctx context.Context, tx pgx.Tx) (at tips, err error) {
 		return nil
 	})
 	return at, err
-}
-
-// list reads a copy's table of contents.
-func list(ctx context.Context, file string) error {
-	program, err := program("pg_restore")
-	if err != nil {
-		return err
-	}
-	out, err := exec.CommandContext(ctx, program, "--list", file).CombinedOutput()
-	if err != nil {
-		return errors.Join(ctx.Err(), fmt.Errorf("the copy cannot be read: pg_restore: %w: %s", err, bytes.TrimSpace(out)))
-	}
-	if !bytes.Contains(out, []byte("TABLE DATA public branch")) && !bytes.Contains(out, []byte(" branch ")) {
-		return errors.New("the copy has no branches in it")
-	}
-	return nil
 }
 
 // raise says that everything up to at is in a backup, some branches at a time: boxes deliver meanwhile.
