@@ -69,7 +69,7 @@ func (s *sticks) take(ctx context.Context, path string) (t taken, err error) {
 		return t, err
 	}
 	t = taken{File: path, Box: b.Number, Branch: b.Branch, Made: f.Header.Made}
-	acks, refused := map[envelope.Chain]wire.Ack{}, []wire.Refusal{}
+	acks, refused := map[envelope.Chain][]wire.Ack{}, []wire.Refusal{}
 	err = f.Batches(s.ring, func(batch envelope.Batch) error {
 		reply, err := s.ingest.Deliver(ctx, b.Number, batch)
 		if err != nil {
@@ -78,9 +78,13 @@ func (s *sticks) take(ctx context.Context, path string) (t taken, err error) {
 		for _, r := range batch.Runs {
 			t.Events += r.Last() - r.First + 1
 		}
-		for _, a := range reply.Acks { // the last word on a chain says what those before it said
-			acks[a.Chain] = a
+		// The last reply says of a chain what those before it said. There may be two words on one: how far the hub is, and
+		// how far what was delivered is its history. Only both together say that a disk was put back.
+		said := map[envelope.Chain][]wire.Ack{}
+		for _, a := range reply.Acks {
+			said[a.Chain] = append(said[a.Chain], a)
 		}
+		maps.Copy(acks, said)
 		refused = append(refused, reply.Refused...)
 		return nil
 	})
@@ -94,13 +98,13 @@ func (s *sticks) take(ctx context.Context, path string) (t taken, err error) {
 		return t, err
 	}
 	a.Answers = f.Header.ID
-	a.Replies = replies(slices.Collect(maps.Values(acks)), refused)
+	a.Replies = replies(slices.Concat(slices.Collect(maps.Values(acks))...), refused)
 	t.Reply, err = s.place(replyPath(path), a)
 	return t, err
 }
 
 // judge says of how many chains in a file the hub lacks what comes before, and of how many it has two histories.
-func (s *sticks) judge(f *stick.File, acks map[envelope.Chain]wire.Ack) (behind, forked int) {
+func (s *sticks) judge(f *stick.File, acks map[envelope.Chain][]wire.Ack) (behind, forked int) {
 	first := map[envelope.Chain]uint64{}
 	_ = f.Batches(s.ring, func(b envelope.Batch) error { // it went well a moment ago
 		for _, r := range b.Runs {
@@ -110,10 +114,10 @@ func (s *sticks) judge(f *stick.File, acks map[envelope.Chain]wire.Ack) (behind,
 		}
 		return nil
 	})
-	for c, a := range acks {
-		if a.Fork {
+	for c, said := range acks {
+		if said[0].Fork {
 			forked++
-		} else if n, ok := first[c]; ok && a.Seq+1 < n {
+		} else if n, ok := first[c]; ok && said[0].Seq+1 < n {
 			behind++
 		}
 	}
@@ -150,15 +154,16 @@ func (s *sticks) heard(ctx context.Context, f *stick.File, box uint32) {
 // maxAcks is how many acknowledgements are in one reply: it must stay below wire.MaxJSON.
 const maxAcks = 500
 
-// replies cuts what is said into messages.
+// replies cuts what is said into messages. What is refused comes first: a box that has taken an acknowledgement may have
+// let go of the event. Acknowledgements of one chain keep their order.
 func replies(acks []wire.Ack, refused []wire.Refusal) []wire.Reply {
-	slices.SortFunc(acks, func(a, b wire.Ack) int { return strings.Compare(a.Chain.String(), b.Chain.String()) })
+	slices.SortStableFunc(acks, func(a, b wire.Ack) int { return strings.Compare(a.Chain.String(), b.Chain.String()) })
 	var out []wire.Reply
-	for part := range slices.Chunk(acks, maxAcks) {
-		out = append(out, wire.Reply{Acks: part})
-	}
 	for part := range slices.Chunk(refused, maxAcks) {
 		out = append(out, wire.Reply{Refused: part})
+	}
+	for part := range slices.Chunk(acks, maxAcks) {
+		out = append(out, wire.Reply{Acks: part})
 	}
 	return out
 }

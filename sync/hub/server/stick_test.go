@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -211,6 +212,38 @@ func TestStickOfAClone(t *testing.T) {
 		t.Fatalf("%+v, %v: want one chain that exists twice", got, err)
 	}
 	bring(t, got.Reply, clone, box, keys)
+}
+
+// A disk that was put back tells by a stick what it has, and learns that the hub has more under the same numbers.
+func TestStickOfADiskThatWasPutBack(t *testing.T) {
+	for _, n := range []int{3, 7000} { // in one batch, and in several
+		t.Run(fmt.Sprint(n, " events"), func(t *testing.T) {
+			s, r, keys := desk(t)
+			id, box := enrolled(t, r, "Harar")
+			q := outboxtest.NewQueue(box)
+			for i := range n {
+				q.Add(envelope.Session, fmt.Sprintf(`{"a":%d}`, i))
+			}
+			old := q.Copy()
+			q.Add(envelope.Session, `{"b":1}`)
+			got, err := s.take(t.Context(), carry(t, s, q, id, box))
+			if err != nil {
+				t.Fatal(err)
+			}
+			bring(t, got.Reply, q, box, keys)
+			if queued, renewed := q.Queued(), q.Renewed(); queued != 0 || len(renewed) != 0 {
+				t.Fatalf("before: %d wait, new epochs %q", queued, renewed)
+			}
+			epoch := old.Epoch()
+			if got, err = s.take(t.Context(), carry(t, s, old, id, box)); err != nil {
+				t.Fatal(err)
+			}
+			bring(t, got.Reply, old, box, keys)
+			if queued, renewed := old.Queued(), old.Renewed(); queued != 0 || len(renewed) != 1 || renewed[0] != "rolled_back" || old.Epoch() == epoch {
+				t.Errorf("%d wait, new epochs %q, want one because of the disk", queued, renewed)
+			}
+		})
+	}
 }
 
 func TestStickRefused(t *testing.T) {
