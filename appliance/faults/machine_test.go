@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"flag"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -16,7 +17,7 @@ import (
 // fastDir returns a directory in memory, if there is one: what is tested is what is written, not how fast.
 func fastDir(t testing.TB) string {
 	t.Helper()
-	if dir, err := os.MkdirTemp("/dev/shm", "sportello-faults-"); err == nil {
+	if dir, err := os.MkdirTemp("/dev/shm", "sportello-faults-"); err == nil { //nolint:usetesting // that is not in memory
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 		return dir
 	}
@@ -47,8 +48,8 @@ func setFlag(t *testing.T, name, value string) {
 
 // schedule runs one schedule.
 func schedule(t *testing.T, rt *rapid.T, root string, cut shortcut) {
-	dir, err := os.MkdirTemp(root, "")
-	if err != nil {
+	dir := filepath.Join(root, rand.Text())
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		rt.Fatal(err)
 	}
 	w := newTown(t.Context(), rt, dir, cut)

@@ -49,12 +49,7 @@ type disk struct {
 // was synced, not how fast.
 func newDisk(t *testing.T, mib int) *disk {
 	t.Helper()
-	where := t.TempDir()
-	if shm, err := os.MkdirTemp("/dev/shm", "sportello-faults-"); err == nil {
-		where = shm
-		t.Cleanup(func() { _ = os.RemoveAll(shm) })
-	}
-	d := &disk{t: t, dir: t.TempDir(), image: filepath.Join(where, "disk.img")}
+	d := &disk{t: t, dir: t.TempDir(), image: filepath.Join(fastDir(t), "disk.img")}
 	if err := os.WriteFile(d.image, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -188,6 +188,7 @@ func (s *bareSQLite) put(ctx context.Context, rows []bareRow) error {
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after Commit
 	ins := tx.StmtContext(ctx, s.ins)
+	defer func() { _ = ins.Close() }()
 	for _, r := range rows {
 		if _, err := ins.ExecContext(ctx, r.box, r.seq, r.id, r.kind, r.at, r.body); err != nil {
 			return err

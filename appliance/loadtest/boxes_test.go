@@ -62,29 +62,31 @@ func simBatches(tb testing.TB, town *hubtest.Town, n int) []simBatch {
 	return out
 }
 
-// post sends a batch and checks that all of it is acknowledged.
-func (s simBatch) post(ctx context.Context, client *http.Client, base string) error {
+// post sends a batch and returns the hub's reply.
+func (s simBatch) post(ctx context.Context, client *http.Client, base string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+wire.PathEvents2, bytes.NewReader(s.zip))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Content-Type", wire.TypeBatch)
 	req.Header.Set("Content-Encoding", wire.Encoding)
 	req.Header.Set(hubtest.BoxHeader, strconv.FormatUint(uint64(s.box), 10))
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = &statusError{resp.StatusCode, string(b)}
 	}
-	if resp.StatusCode != http.StatusOK {
-		return &statusError{resp.StatusCode, string(b)}
-	}
+	return b, err
+}
+
+// check checks that a reply acknowledges all of the batch.
+func (s simBatch) check(reply []byte) error {
 	var r wire.Reply
-	if err := json.Unmarshal(b, &r); err != nil {
+	if err := json.Unmarshal(reply, &r); err != nil {
 		return err
 	}
 	for _, a := range r.Acks {
@@ -119,14 +121,21 @@ func floodReal(tb testing.TB, db database, batches []simBatch, times int) flood 
 	child := loadtest.StartChild(tb, "hub", db.fresh(), "simulated")
 	base, client := child.Line(), simClient(tb)
 	before := cpu(child, db.pid)
-	f := loadtest.Run(len(batches)*times, simConns, func(i int) error {
-		return batches[i/times].post(tb.Context(), client, base)
+	replies := make([][]byte, len(batches)*times)
+	f := loadtest.Run(len(replies), simConns, func(i int) (err error) {
+		replies[i], err = batches[i/times].post(tb.Context(), client, base)
+		return err
 	})
 	if f.Errors > 0 {
 		tb.Fatalf("%d errors, one is %v", f.Errors, f.First)
 	}
 	n := len(batches) * simEvents
 	out := flood{rate: float64(n) / f.Took.Seconds(), p99: f.P99(), cpu: (cpu(child, db.pid) - before) / time.Duration(n)}
+	for i, r := range replies {
+		if err := batches[i/times].check(r); err != nil {
+			tb.Fatal(err)
+		}
+	}
 	once(tb, child, n)
 	if err := child.Stop(); err != nil {
 		tb.Fatal(err)

@@ -59,6 +59,7 @@ func (r *Raw) PutAll(ctx context.Context, bodies [][]byte) error {
 	}
 	defer func() { _ = tx.Rollback() }() // does nothing after Commit
 	ins := tx.StmtContext(ctx, r.ins)
+	defer func() { _ = ins.Close() }()
 	for _, b := range bodies {
 		if _, err := ins.ExecContext(ctx, Begin.UnixMilli(), b); err != nil {
 			return err

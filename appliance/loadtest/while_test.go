@@ -46,15 +46,18 @@ func reader(ctx context.Context, tb testing.TB, dir string) {
 		return
 	}
 	defer db.Close()
-	rows, err := db.QueryContext(context.WithoutCancel(ctx), `SELECT name FROM sqlite_schema`)
-	if err != nil || !rows.Next() {
+	tx, err := db.BeginTx(context.WithoutCancel(ctx), nil)
+	if err != nil {
+		tb.Error(err)
+		return
+	}
+	defer func() { _ = tx.Rollback() }()
+	var n int
+	if err := tx.QueryRowContext(context.WithoutCancel(ctx), `SELECT count(*) FROM sqlite_schema`).Scan(&n); err != nil {
 		tb.Errorf("the reader cannot read: %v", err)
 		return
 	}
-	<-ctx.Done()
-	if err := rows.Close(); err != nil {
-		tb.Error(err)
-	}
+	<-ctx.Done() // until then the transaction holds on to what the database was
 }
 
 // largest returns the largest size that a file has until ctx ends.
