@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"sportello.example/sync/envelope"
@@ -17,18 +16,18 @@ import (
 // chainState is what is known of a chain. The goroutine that writes changes it, under Store.mu.
 type chainState struct {
 	envelope.Chain
-	number  int64          // of the epoch
-	cursor  uint64         // last number that the hub has acknowledged
-	base    mark           // last number forgotten
-	last    mark           // last number given out
-	acked   time.Time      // when the hub last acknowledged something; zero: never
-	missing []gap          // in order; replaced, never changed
-	rolled  uint64         // nothing up to here is left to be counted together; a hint
-	handed  *atomic.Uint64 // last number that Read handed out: see oldest
+	number  int64     // of the epoch
+	cursor  uint64    // last number that the hub has acknowledged
+	base    mark      // last number forgotten
+	last    mark      // last number given out
+	acked   time.Time // when the hub last acknowledged something; zero: never
+	missing []gap     // in order; replaced, never changed
+	rolled  uint64    // nothing up to here is left to be counted together; a hint
+	handed  *handed   // what Read has handed out
 }
 
 func newChain(number int64, c envelope.Chain) *chainState {
-	return &chainState{Chain: c, number: number, handed: new(atomic.Uint64)}
+	return &chainState{Chain: c, number: number, handed: new(handed)}
 }
 
 // snapshot returns a copy that does not change.

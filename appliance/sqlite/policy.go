@@ -270,7 +270,7 @@ func (s *Store) drop(stream envelope.Stream, acked bool, n int) (did bool, err e
 }
 
 // oldest returns the first rows of a chain that the hub has not acknowledged, n at most: a stretch without holes. It ends
-// where Read has ended, because the hub may acknowledge up to there, and the hash at that place must stay known.
+// where a Read has ended, because the hub may acknowledge up to there, and the hash at that place must stay known.
 func oldest(ctx context.Context, q querier, st *chainState, n int) ([]row, error) {
 	rows, _, err := fetch(ctx, q, st, max(st.cursor, st.base.seq)+1, st.last.seq, n, largeChunk*envelope.MaxEncoded)
 	if err != nil {
@@ -282,7 +282,7 @@ func oldest(ctx context.Context, q querier, st *chainState, n int) ([]row, error
 // stretch returns the rows at the front that follow each other.
 func stretch(st *chainState, rows []row) []row {
 	for i := 1; i < len(rows); i++ {
-		if rows[i].seq != rows[i-1].seq+1 || rows[i-1].seq == st.handed.Load() {
+		if rows[i].seq != rows[i-1].seq+1 || st.handed.ended(rows[i-1].seq) {
 			return rows[:i]
 		}
 	}
@@ -325,16 +325,20 @@ type counted struct {
 func hour(t time.Time) string { return t.UTC().Format("2006-01-02T15") }
 
 // rollUp counts the oldest raw statistics together, of hours that are over, n rows at most. What the hub has
-// acknowledged it has counted already.
+// acknowledged it has counted already, and what was handed out it may count yet.
 func (s *Store) rollUp(n int) (did bool, err error) {
 	for _, old := range s.ofStream(envelope.Stats) {
 		for {
 			more := false
+			if !old.handed.out.TryLock() {
+				break // somebody reads it just now
+			}
 			err := s.once(func(w *work) error {
 				did = false
 				more, did, err = w.rollUpChain(old, n)
 				return err
 			})
+			old.handed.out.Unlock()
 			if did || err != nil {
 				return did, err
 			}
@@ -352,7 +356,7 @@ func (w *work) rollUpChain(old *chainState, n int) (more, did bool, err error) {
 		return false, false, err
 	}
 	st := old.snapshot()
-	from := max(st.cursor, st.base.seq, st.rolled)
+	from := max(st.cursor, st.base.seq, st.rolled, min(st.handed.last(), st.last.seq))
 	before, known, err := hashAt(w.ctx, w.s.conn, st, from)
 	if err != nil || !known {
 		return false, false, err
@@ -401,7 +405,7 @@ func countable(st *chainState, ps []piece, now string) (raw []row, by []counted,
 			return raw, by, passed
 		}
 		last := len(raw) - 1
-		if ok && (last < 0 || raw[last].seq == p.first-1 && raw[last].seq != st.handed.Load()) {
+		if ok && (last < 0 || raw[last].seq == p.first-1) {
 			raw, by = append(raw, row{p.last, p.enc, p.hash}), append(by, c)
 			continue
 		}

@@ -111,6 +111,7 @@ func (s *Store) Read(ctx context.Context, c envelope.Chain, after uint64, events
 	}
 	run := envelope.Run{Chain: c}
 	var found []piece
+	known.handed.out.RLock() // until it is known up to where: see rollUp
 	err := s.view(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		st, sound, err := readChain(ctx, tx, known.number, c)
 		if err != nil {
@@ -119,7 +120,7 @@ func (s *Store) Read(ctx context.Context, c envelope.Chain, after uint64, events
 		if !sound {
 			st.base = known.base
 		}
-		st.last = known.last
+		st.cutTo(known.last)
 		start, pieces, err := walk(ctx, tx, st, after, max(1, events), bytes)
 		if err != nil {
 			return err
@@ -138,34 +139,19 @@ func (s *Store) Read(ctx context.Context, c envelope.Chain, after uint64, events
 		}
 		return nil
 	})
+	if err == nil {
+		known.handed.add(run.Last())
+	}
+	known.handed.out.RUnlock()
 	if err != nil {
 		return envelope.Run{}, fmt.Errorf("read %s after %d: %w", c, after, err)
 	}
-	known.handed.Store(run.Last())
 	for _, p := range found {
 		if err := s.settle(ctx, c, p); err != nil { // it is found again next time
 			s.log.ErrorContext(ctx, "damage in the queue not put right", "chain", c.String(), "seq", p.first, "err", err)
 		}
 	}
 	return run, nil
-}
-
-// settle writes down what Read has found: a hash is put right, an event that has changed goes to the dead.
-func (s *Store) settle(ctx context.Context, c envelope.Chain, p piece) error {
-	s.log.ErrorContext(ctx, "the disk has changed what was queued", "chain", c.String(), "from", p.first, "to", p.last, "repaired", p.repair)
-	return s.writeAlone(ctx, func(w *work) error {
-		st := s.chains[c]
-		if st == nil || p.last <= st.base.seq {
-			return nil // forgotten meanwhile
-		}
-		if p.repair {
-			return w.exec("UPDATE "+table(c.Stream)+" SET hash = ? WHERE id = ?", p.hash[:], id(st.number, p.last))
-		}
-		if slices.ContainsFunc(st.missing, func(g gap) bool { return g.holds(p.first) && g.holds(p.last) }) {
-			return nil // found twice
-		}
-		return w.bury(st.snapshot(), st, p.gap, "damaged")
-	})
 }
 
 // bury moves the rows of a stretch to the dead, and reports it. st is a copy of old.
@@ -261,6 +247,7 @@ func (s *Store) ack(ctx context.Context, c envelope.Chain, safe uint64, to func(
 			if more, err = w.forget(st, min(st.cursor, max(safe, kept))); err != nil {
 				return err
 			}
+			w.after = append(w.after, func() { st.handed.taken(st.cursor) })
 			if st.cursor == old.cursor && st.base == old.base {
 				return nil
 			}
@@ -381,7 +368,7 @@ func (s *Store) Rewind(ctx context.Context, c envelope.Chain) error {
 			return nil
 		}
 		st := old.snapshot()
-		st.cursor = st.base.seq
+		st.cursor, st.rolled = st.base.seq, 0
 		if err := w.saveChain(st); err != nil {
 			return err
 		}
