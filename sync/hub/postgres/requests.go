@@ -19,7 +19,8 @@ const (
 	putRequests  = `
 INSERT INTO request (code, box, received, body)
 SELECT code, box, $1, body FROM unnest($2::text[], $3::bigint[], $4::bytea[]) AS r (code, box, body)
-ON CONFLICT (code, box) DO UPDATE SET received = excluded.received, body = excluded.body, collected = NULL, collected_by = 0`
+ON CONFLICT (code, box) DO UPDATE SET received = excluded.received, body = excluded.body, collected = NULL, collected_by = 0
+WHERE request.body <> excluded.body -- the same comes again with a second history: it stays collected`
 	// Two branches may have given out the same code: what was left here comes first, then what was left first.
 	findRequest = `
 SELECT box, body FROM request

@@ -30,7 +30,8 @@ ORDER BY c.box, hour, how`
 	forgetRequests = `DELETE FROM request WHERE received < ?`
 	putRequest     = `
 INSERT INTO request (code, box, received, body) VALUES (?, ?, ?, ?)
-ON CONFLICT (code, box) DO UPDATE SET received = excluded.received, body = excluded.body, collected = '', collected_by = 0`
+ON CONFLICT (code, box) DO UPDATE SET received = excluded.received, body = excluded.body, collected = '', collected_by = 0
+WHERE body <> excluded.body -- the same comes again with a second history: it stays collected`
 	// Two branches may have given out the same code: what was left here comes first, then what was left first.
 	findRequest = `
 SELECT box, body FROM request

@@ -206,6 +206,13 @@ func requests(t *testing.T, s Store) {
 			t.Errorf("%s: got %v, want %s", tt.name, r.Certificates, tt.want)
 		}
 	}
+	// What was collected comes once more, on a second history of the chain.
+	once := ingest.Request{Box: harar, Request: wire.Request{Code: "GHJMPQ", Certificates: []string{"nascita"}, Left: at}}
+	for i, want := range []error{nil, pickup.ErrNone} {
+		at = at.Add(pickup.Again + time.Minute)
+		write(t, s, chain(harar, envelope.Legal), ingest.Changes{Received: at, Requests: []ingest.Request{once, once}})
+		same(t, fmt.Sprint("delivered and collected ", i), s.TakeRequest(t.Context(), once.Code, niguarda, at), want)
+	}
 	leave(harar, "CFGHJM", "new", at)
 	if r, err := s.FindRequest(t.Context(), "CFGHJM", niguarda, at); err != nil || r.Certificates[0] != "new" {
 		t.Errorf("a code given out again: %+v, %v", r, err)
