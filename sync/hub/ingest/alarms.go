@@ -19,6 +19,7 @@ const (
 	AlarmEpoch      = "epoch"      // the box began a new numbering, and not because it was new
 	AlarmNotOpened  = "not_opened" // what is sealed does not open
 	AlarmUnreadable = "unreadable" // what is no event
+	AlarmOtherBox   = "other_box"  // events that another box has queued
 )
 
 // goodReasons are those for which a box begins an epoch without anything being wrong.
@@ -44,6 +45,15 @@ func alarmOf(k event.Kind, d event.Detail) *Alarm {
 		return &Alarm{Kind: AlarmGap, Key: string(k), Text: "the box reports " + string(k)}
 	}
 	return nil
+}
+
+// otherBox is the alarm for events that say they were queued by another box than delivers them. They are stored all the
+// same: a data folder goes with whoever has it.
+func otherBox(writer uint32) *Alarm {
+	return &Alarm{
+		Kind: AlarmOtherBox, Key: fmt.Sprint(writer),
+		Text: fmt.Sprintf("the box delivers the queue of box %d: a data folder was copied and enrolled twice, or moved to another box", writer),
+	}
 }
 
 // absent returns the alarm for a stretch that never comes, nil when nothing was lost.

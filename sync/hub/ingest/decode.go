@@ -20,6 +20,7 @@ type item struct {
 	request *wire.Request // what a citizen left
 	dating  *Dating       // what the box learned of its clock
 	alarm   *Alarm        // what somebody should look at, if the entry is new
+	writer  uint32        // box that queued it, when that is another; else 0
 }
 
 // last is the number of the last event that a row covers.
@@ -62,6 +63,9 @@ func decode(ring seal.Ring, id ChainID, seq uint64, encoded []byte) item {
 		return it
 	}
 	r := &it.row
+	if e.Box != id.Box { // 0 while it was not enrolled
+		it.writer = e.Box
+	}
 	r.Kind, r.Schema = event.Kind(e.Kind), e.Schema
 	r.Boot, r.Mono, r.Quality = e.At.Boot, e.At.Mono, min(e.At.Quality, envelope.Synced)
 	if inTime(e.At.Wall) {

@@ -3,7 +3,9 @@ package ingest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -142,11 +144,19 @@ func (in *Ingest) commit(ctx context.Context, group []*request) {
 	}
 }
 
-// commitTogether stores the requests of a group in one transaction.
-func (in *Ingest) commitTogether(ctx context.Context, group []*request) error {
+// commitTogether stores the requests of a group in one transaction. It fails with errPanic when a mistake in the program
+// shows: one delivery that brings it out must not keep all the others from being stored for ever.
+func (in *Ingest) commitTogether(ctx context.Context, group []*request) (err error) {
 	if len(group) == 0 {
 		return nil
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errPanic, p)
+			in.Log.ErrorContext(ctx, "storing events broke off: a mistake in this program, please report it",
+				"panic", p, "deliveries", len(group), "stack", string(debug.Stack()))
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, storeWithin)
 	defer cancel()
 	var ids []ChainID
@@ -177,6 +187,8 @@ func (in *Ingest) commitTogether(ctx context.Context, group []*request) error {
 		return w.end(ctx)
 	})
 }
+
+var errPanic = errors.New("storing broke off")
 
 func compareIDs(a, b ChainID) int {
 	return cmp.Or(cmp.Compare(a.Box, b.Box), cmp.Compare(a.Chain.Epoch, b.Chain.Epoch), cmp.Compare(a.Chain.Stream, b.Chain.Stream))
@@ -265,6 +277,9 @@ func (w *work) run(ctx context.Context, r *request, part *run) error {
 			w.changes.Requests = append(w.changes.Requests, Request{Box: part.id.Box, Request: *it.request})
 		}
 		w.alarm(part.id.Box, it.alarm)
+		if it.writer != 0 {
+			w.alarm(part.id.Box, otherBox(it.writer))
+		}
 	}
 	w.alarm(part.id.Box, v.alarm)
 	r.verdicts = append(r.verdicts, v)

@@ -85,6 +85,59 @@ func TestGroups(t *testing.T) {
 	})
 }
 
+// broken is a store that panics: before its transaction, in it or while it is written, as often as it is told to.
+type broken struct {
+	ingest.Store
+	where string
+	times int
+}
+
+type brokenTx struct{ ingest.Tx }
+
+func (brokenTx) Write(context.Context, ingest.Changes) error { panic("broken pipe of thought") }
+
+func (s *broken) Ingest(ctx context.Context, ids []ingest.ChainID, do func(ingest.Tx) error) error {
+	if s.times == 0 {
+		return s.Store.Ingest(ctx, ids, do)
+	}
+	s.times--
+	switch s.where {
+	case "before":
+		panic("broken pipe of thought")
+	case "judging": // of a lookup that goes wrong
+		return s.Store.Ingest(ctx, ids, func(ingest.Tx) error { return do(nil) })
+	default:
+		return s.Store.Ingest(ctx, ids, func(tx ingest.Tx) error { return do(brokenTx{tx}) })
+	}
+}
+
+func TestPanic(t *testing.T) {
+	for _, where := range []string{"before", "judging", "writing"} {
+		t.Run(where, func(t *testing.T) {
+			h := open(t)
+			s := &broken{Store: h.store, where: where, times: 1}
+			h.Store = s
+			b := h.box(t, 1)
+			b.Visits(t, 2)
+			if _, err := h.Deliver(t.Context(), 1, b.Batch()); err == nil {
+				t.Error("stored by a store that panics")
+			}
+			var wg sync.WaitGroup
+			for i := range 8 { // nobody waits for a turn that is never given back
+				wg.Go(func() {
+					b := h.box(t, uint32(i+1))
+					b.Visits(t, 2)
+					if _, err := h.Deliver(t.Context(), b.Number, b.Batch()); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			h.wants(t, 2*8)
+		})
+	}
+}
+
 func TestBusy(t *testing.T) {
 	h := open(t)
 	s := &stuck{Store: h.store, gate: make(chan struct{}), began: make(chan int, 100)}

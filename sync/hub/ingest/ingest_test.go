@@ -267,6 +267,27 @@ func TestPoisonHoldsUpNobody(t *testing.T) {
 	}
 }
 
+// TestQueueOfAnotherBox delivers what one box has queued as another box: a data folder that was copied and enrolled again.
+func TestQueueOfAnotherBox(t *testing.T) {
+	h := open(t)
+	b := h.box(t, 5)
+	b.Visits(t, 3)
+	early := h.box(t, 0) // queued before the box was enrolled
+	early.Epoch = "ffeeddccbbaa99887766554433221100"
+	early.Visits(t, 1)
+	for _, q := range []*ingesttest.Box{b, early} {
+		m := q.Batch()
+		m.Box = 6
+		if _, err := h.Deliver(t.Context(), 6, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.wants(t, 4)
+	if a := h.alarms(t, 6); a != "other_box" {
+		t.Errorf("alarms: %s", a)
+	}
+}
+
 func TestRejudge(t *testing.T) {
 	h := open(t)
 	b := h.box(t, 1)
