@@ -1,12 +1,14 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,14 +19,16 @@ import (
 	"sportello.example/sync/hub/sqlite"
 )
 
-// A backup in a folder is named by the time it was begun, UTC.
+// A backup in a folder is named by the time it was begun, UTC. When there is one of that time or a later one already, as
+// after the clock was set back, it has that one's time and the next number: names sort in the order of making.
 const (
 	backupPrefix = "hub-"
 	backupLayout = "20060102T150405Z"
+	backupNumber = "_%04d"
 )
 
 const aboutBackup = `Write a copy of the database to a new file, while the hub goes on. When PATH is a folder, the file is
-named by the time.
+named by the time; with a clock that is behind, by that of the newest backup there and a number.
 
 The copy is verified. Then boxes are told that what is in it is safe: they forget those events, and
 keep all others until the next backup, 30 days at most. So make backups often, to another disk, and
@@ -62,7 +66,7 @@ func backupCommands(f *flags) []*cobra.Command {
 				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", file); err != nil {
 					return err
 				}
-				return prune(dir, suffix, keep)
+				return prune(file, dir, suffix, keep)
 			})
 		},
 	}
@@ -118,7 +122,15 @@ func backupFile(path, suffix string, now time.Time) (file, dir string, err error
 	st, err := os.Stat(path)
 	switch {
 	case err == nil && st.IsDir():
-		return filepath.Join(path, backupPrefix+now.UTC().Format(backupLayout)+suffix), path, nil
+		last := backupName{made: now.UTC().Truncate(time.Second)}
+		there, err := backupsIn(path, suffix)
+		if err != nil {
+			return "", "", err
+		}
+		if n := len(there); n > 0 && !there[n-1].made.Before(last.made) {
+			last = backupName{made: there[n-1].made, number: max(there[n-1].number, 1) + 1}
+		}
+		return filepath.Join(path, last.file(suffix)), path, nil
 	case err == nil:
 		return "", "", &program.UsageError{Err: fmt.Errorf("%s: %w", path, fs.ErrExist), Hint: "name a new file, or a folder"}
 	case !errors.Is(err, fs.ErrNotExist):
@@ -129,25 +141,61 @@ func backupFile(path, suffix string, now time.Time) (file, dir string, err error
 	return path, "", nil
 }
 
-// prune removes all but the last backups of a folder. Other files are left alone.
-func prune(dir, suffix string, keep int) error {
+// backupName is the name of a backup in a folder.
+type backupName struct {
+	made   time.Time
+	number int // 0: it has none
+}
+
+func (n backupName) file(suffix string) string {
+	name := backupPrefix + n.made.Format(backupLayout)
+	if n.number > 0 {
+		name += fmt.Sprintf(backupNumber, n.number)
+	}
+	return name + suffix
+}
+
+// backupsIn returns the backups in a folder in the order of making.
+func backupsIn(dir, suffix string) (names []backupName, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		stamp, number, numbered := strings.Cut(strings.TrimPrefix(strings.TrimSuffix(e.Name(), suffix), backupPrefix), "_")
+		var n backupName
+		if n.made, err = time.Parse(backupLayout, stamp); err != nil {
+			continue
+		}
+		if numbered {
+			if n.number, err = strconv.Atoi(number); err != nil {
+				continue
+			}
+		}
+		if n.file(suffix) == e.Name() && e.Type().IsRegular() {
+			names = append(names, n)
+		}
+	}
+	slices.SortFunc(names, func(a, b backupName) int { return cmp.Or(a.made.Compare(b.made), cmp.Compare(a.number, b.number)) })
+	return names, nil
+}
+
+// prune removes all but the last backups of a folder, and never the one that was just made: boxes rely on it. Other files
+// are left alone.
+func prune(made, dir, suffix string, keep int) error {
 	if dir == "" || keep == 0 {
 		return nil
 	}
-	entries, err := os.ReadDir(dir)
+	ours, err := backupsIn(dir, suffix)
 	if err != nil {
 		return err
 	}
-	var ours []string
-	for _, e := range entries {
-		stamp, ok := strings.CutPrefix(strings.TrimSuffix(e.Name(), suffix), backupPrefix)
-		if _, err := time.Parse(backupLayout, stamp); ok && err == nil && strings.HasSuffix(e.Name(), suffix) && e.Type().IsRegular() {
-			ours = append(ours, e.Name())
+	for _, n := range ours[:max(0, len(ours)-keep)] {
+		name := filepath.Join(dir, n.file(suffix))
+		if name == made {
+			continue
 		}
-	}
-	slices.Sort(ours)
-	for _, name := range ours[:max(0, len(ours)-keep)] {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+		if err := os.Remove(name); err != nil {
 			return fmt.Errorf("remove old backup: %w", err)
 		}
 	}
