@@ -39,8 +39,7 @@ type sealKey struct {
 	path string
 }
 
-// loadRing reads the private keys that boxes seal to, and makes the first one when there is none. public are their
-// public halves. The newest comes first.
+// loadRing reads the private keys that boxes seal to, and their public halves. The newest comes first.
 func loadRing(dir string) (ring seal.Ring, public [][]byte, err error) {
 	keys, err := loadSealKeys(dir)
 	for _, k := range keys {
@@ -49,24 +48,36 @@ func loadRing(dir string) (ring seal.Ring, public [][]byte, err error) {
 	return ring, public, err
 }
 
-func loadSealKeys(dir string) ([]sealKey, error) {
+// makeFirstKey makes the first key when there has never been one. It is for the start of a program only: later on, a key
+// that is not there any more has been given up.
+func makeFirstKey(dir string) error {
 	if err := durable.Dir(dir); err != nil {
-		return nil, fmt.Errorf("keys: %w", err)
+		return fmt.Errorf("keys: %w", err)
 	}
+	first := filepath.Join(dir, firstSealKey)
+	// In this order: "hub key retire" may rename the one to the other at this moment.
+	for _, pattern := range []string{first, first + retiredEnd, filepath.Join(dir, sealKeys), filepath.Join(dir, sealKeys+retiredEnd)} {
+		if there, err := filepath.Glob(pattern); err != nil || len(there) > 0 {
+			return err
+		}
+	}
+	_, err := secret(first)
+	return err
+}
+
+// loadSealKeys reads the keys in a folder, the newest first, and makes none. One that is given up meanwhile is left out.
+func loadSealKeys(dir string) ([]sealKey, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, sealKeys)) // sorted, and so by date
 	if err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
 	slices.Reverse(paths)
-	first := filepath.Join(dir, firstSealKey)
-	if _, err := os.Lstat(first); err == nil || len(paths) == 0 && errors.Is(err, fs.ErrNotExist) {
-		if _, gone := os.Lstat(first + retiredEnd); gone != nil || err == nil {
-			paths = append(paths, first)
-		}
-	}
 	var keys []sealKey
-	for _, p := range paths {
-		b, err := secret(p)
+	for _, p := range append(paths, filepath.Join(dir, firstSealKey)) {
+		b, err := readSecret(p)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -126,11 +137,18 @@ type keyring struct {
 }
 
 func openKeyring(dir string, now func() time.Time) (*keyring, error) {
-	k := &keyring{dir: dir, now: now}
-	var err error
-	k.ring, k.public, err = loadRing(dir)
-	k.looked = now()
-	return k, err
+	k := &keyring{dir: dir, now: now, looked: now()}
+	err := makeFirstKey(dir)
+	if err != nil {
+		return nil, err
+	}
+	if k.ring, k.public, err = loadRing(dir); err != nil {
+		return nil, err
+	}
+	if len(k.ring) == 0 {
+		return nil, fmt.Errorf("keys: all keys in %s are retired: copy the one that boxes seal to from a backup or another hub", dir)
+	}
+	return k, nil
 }
 
 // Ring returns the private keys. They are read again every few seconds: a box may seal to a new key a moment after it
@@ -226,7 +244,10 @@ type keyDesk struct {
 func doKeys(f *flags, cmd *cobra.Command, do func(*keyDesk) error) error {
 	return doRecords(f, cmd, func(r *records, s settings) error {
 		k := &keyDesk{dir: filepath.Join(s.Data, "keys"), place: s.place, store: r.store, fleet: r.fleet}
-		var err error
+		err := makeFirstKey(k.dir)
+		if err != nil {
+			return err
+		}
 		if k.files, err = loadSealKeys(k.dir); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,6 +27,9 @@ func keysOf(t *testing.T, dir string) *keyDesk {
 	}
 	t.Cleanup(func() { _ = r.Close() })
 	k := &keyDesk{dir: filepath.Join(dir, "keys"), place: time.UTC, store: r.store, fleet: r.fleet}
+	if err := makeFirstKey(k.dir); err != nil {
+		t.Fatal(err)
+	}
 	k.load(t)
 	if err := registerKeys(t.Context(), k.store, [][]byte{k.files[0].Public()}, time.Now().Add(-time.Hour)); err != nil {
 		t.Fatal(err)
@@ -211,5 +215,55 @@ func TestWhen(t *testing.T) {
 	}
 	if got, err := when("", now, true); err != nil || !got.IsZero() {
 		t.Errorf("nothing: got %v, %v", got, err)
+	}
+}
+
+// TestReadingMakesNoKeys reads the folder, as a hub does every second, while keys in it are given up.
+func TestReadingMakesNoKeys(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "keys")
+	if err := makeFirstKey(dir); err != nil {
+		t.Fatal(err)
+	}
+	made := []string{filepath.Join(dir, firstSealKey)}
+	for i := range 100 {
+		k, err := newSealKey(dir, time.Unix(int64(i), 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, k.path)
+	}
+	done := make(chan error, 1)
+	go func() {
+		var errs []error
+		for _, path := range made[:len(made)-1] {
+			errs = append(errs, os.Rename(path, path+retiredEnd))
+		}
+		done <- errors.Join(errs...)
+	}()
+	for over := false; !over; {
+		select {
+		case err := <-done:
+			if over = true; err != nil {
+				t.Fatal(err)
+			}
+		default:
+		}
+		if ring, _, err := loadRing(dir); err != nil || len(ring) == 0 {
+			t.Fatalf("%d keys, %v", len(ring), err)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "seal*.key"))
+	if err != nil || len(left) != 1 || left[0] != made[len(made)-1] {
+		t.Errorf("keys after all but one were given up: %v, %v", left, err)
+	}
+	// Nor does a start, when the last one is.
+	if err := os.Rename(left[0], left[0]+retiredEnd); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openKeyring(dir, time.Now); err == nil {
+		t.Error("a hub starts without a key")
+	}
+	if left, err = filepath.Glob(filepath.Join(dir, "seal*.key")); err != nil || len(left) != 0 {
+		t.Errorf("made %v, %v", left, err)
 	}
 }

@@ -40,17 +40,25 @@ func loadKeys(dir string) (k keys, err error) {
 
 // secret reads 32 bytes from a file, which it makes with random ones when there is none.
 func secret(path string) ([]byte, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		b := make([]byte, 32)
-		_, _ = rand.Read(b) // never fails
-		if err := durable.Create(path, []byte(hex.EncodeToString(b)+"\n")); err == nil {
-			return b, nil
-		} else if !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("keys: %w", err)
-		}
-		text, err = os.ReadFile(path) // another process was faster
+	b, err := readSecret(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return b, err
 	}
+	b = make([]byte, 32)
+	_, _ = rand.Read(b) // never fails
+	switch err := durable.Create(path, []byte(hex.EncodeToString(b)+"\n")); {
+	case err == nil:
+		return b, nil
+	case errors.Is(err, fs.ErrExist): // another process was faster
+		return readSecret(path)
+	default:
+		return nil, fmt.Errorf("keys: %w", err)
+	}
+}
+
+// readSecret reads what secret has made.
+func readSecret(path string) ([]byte, error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}
