@@ -38,6 +38,7 @@ func (s *Store) Belong(ctx context.Context, box uint32) (changed bool, err error
 		if !changed {
 			return nil
 		}
+		w.leave()
 		return w.beginEpoch(otherBox, w.epoch, nil)
 	})
 	if err != nil {

@@ -236,6 +236,7 @@ type item struct {
 	at      envelope.Stamp
 	body    []byte
 	private []byte
+	again   bool // says once more, about an older epoch, what was said already
 }
 
 func (s *Store) item(e event.Event) (item, error) {
@@ -281,8 +282,9 @@ func (w *work) append(it item) error {
 			return err
 		}
 	}
-	if it.kind == event.ClockSet {
-		w.after = append(w.after, func() { w.s.clock = &it })
+	if it.kind == event.ClockSet && !it.again {
+		w.after = append(w.after, func() { w.s.clock, w.s.untold = &it, nil })
+		return w.tellOlder(it)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -271,6 +272,7 @@ func (s *Store) Renew(ctx context.Context, c envelope.Chain, reason string) erro
 		if begun = w.epoch == c.Epoch; !begun {
 			return nil
 		}
+		w.leave()
 		return w.beginEpoch(reason, c.Epoch, nil)
 	})
 	if err != nil {
@@ -281,6 +283,36 @@ func (s *Store) Renew(ctx context.Context, c envelope.Chain, reason string) erro
 	}
 	s.log.WarnContext(ctx, "a new numbering of events has begun", "chain", c.String(), "reason", reason)
 	s.syncWitness(ctx)
+	return nil
+}
+
+// leave notes that the present epoch ends while this start does not know the time: what it learns later is about it too.
+func (w *work) leave() {
+	old := w.epoch
+	w.after = append(w.after, func() {
+		if s := w.s; s.clock == nil {
+			s.untold = append(s.untold, old)
+		}
+	})
+}
+
+// tellOlder says what was learned of the time about the epochs that ended in this start before it was: the hub dates the
+// events of an epoch by what is said about that epoch.
+func (w *work) tellOlder(set item) error {
+	for _, e := range w.s.untold {
+		var b event.Body
+		if err := json.Unmarshal(set.body, &b); err != nil {
+			return fmt.Errorf("event %s: %w", set.kind, err)
+		}
+		b.Detail.Epoch = e
+		body, err := json.Marshal(b)
+		if err != nil {
+			return fmt.Errorf("event %s: %w", set.kind, err)
+		}
+		if err := w.append(item{kind: set.kind, at: set.at, body: body, again: true}); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -164,6 +165,47 @@ func TestOrderOfChains(t *testing.T) {
 	for i := range want {
 		if got[i] != want[i] {
 			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+}
+
+// TestRenewBeforeTheTimeIsKnown has a box learn the time after it has begun to number its events anew, twice.
+func TestRenewBeforeTheTimeIsKnown(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "box.db"))
+	var old []envelope.Epoch
+	for range 2 {
+		put(t, s, event.PrintDone, 1)
+		old = append(old, s.Epoch())
+		if err := s.Renew(t.Context(), present(s, envelope.Legal), "forked"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set := event.Event{Kind: event.ClockSet, Detail: event.Detail{Clock: &event.Clock{Boot: 1, Mono: 5000}}}
+	for range 2 { // the second time only the present epoch has to hear of it
+		if err := s.Enqueue(t.Context(), set); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []envelope.Epoch
+	for _, e := range all(t, s, present(s, envelope.Legal), 100)[1:] {
+		if e.Kind != string(event.ClockSet) || e.body.Detail.Clock.Mono != 5000 {
+			t.Errorf("got %+v", e)
+		}
+		got = append(got, e.body.Detail.Epoch)
+	}
+	if want := []envelope.Epoch{"", old[0], old[1], ""}; !slices.Equal(got, want) {
+		t.Errorf("the time is said about %q, want %q", got, want)
+	}
+	now := s.Epoch()
+	if err := s.Renew(t.Context(), present(s, envelope.Legal), "forked"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Enqueue(t.Context(), set); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all(t, s, present(s, envelope.Legal), 100) {
+		if e.Kind == string(event.ClockSet) && e.body.Detail.Epoch == now {
+			t.Error("said once more about an epoch that was told while it lasted")
 		}
 	}
 }

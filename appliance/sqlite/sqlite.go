@@ -47,14 +47,15 @@ type Store struct {
 	statements map[string]*sql.Stmt
 	scratch    work
 	args       []any
-	told       testimony // what the witness was told last
-	groups     int       // transactions since the size of the log was looked at
-	grown      int       // bytes written, about, since the size of the database was looked at
-	percent    int       // of the room that was used then
-	tidy       bool      // something may be there to be let go
-	letGo      int32     // what is being let go: diskHigh or diskFull
-	refused    int       // events not taken for want of room and not reported
-	clock      *item     // what this start has learned of the time
+	told       testimony        // what the witness was told last
+	groups     int              // transactions since the size of the log was looked at
+	grown      int              // bytes written, about, since the size of the database was looked at
+	percent    int              // of the room that was used then
+	tidy       bool             // something may be there to be let go
+	letGo      int32            // what is being let go: diskHigh or diskFull
+	refused    int              // events not taken for want of room and not reported
+	clock      *item            // what this start has learned of the time
+	untold     []envelope.Epoch // that ended in this start, before it had learned anything
 
 	state   atomic.Int32 // of the disk
 	suspect atomic.Bool  // the structure of the database was found damaged

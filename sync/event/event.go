@@ -47,8 +47,12 @@ const (
 	Gap          Kind = "queue.gap"     // known to be lost: epoch, stream, from, to, count; reason
 	QueueDropped Kind = "queue.dropped" // let go for want of room: epoch, stream, from, to, count; reason
 	EventDead    Kind = "queue.dead"    // one that can never be delivered: epoch, stream, from; reason
-	StatsRolled  Kind = "stats.rolled"  // count of events of one hour, kind, step and service that were let go singly
-	ClockSet     Kind = "clock.set"     // the box learned the time: Clock
+	// StatsRolled is the count of events of one hour, kind, step and service that were let go singly: epoch, stream, from
+	// and to say where they were. The hub may have got some of them singly before. So whoever sums up both takes of a
+	// StatsRolled only Count less the events of that epoch and stream which it has with a number in From … To and the same
+	// kind, step, service and hour, and nothing when these are more. Nothing of what the hub shows counts such kinds today.
+	StatsRolled Kind = "stats.rolled"
+	ClockSet    Kind = "clock.set" // the box learned the time: Clock; epoch, when it is about events of an older one
 )
 
 // Stream says in which part of the queue events of a kind wait. A kind that is not known waits with the least urgent.

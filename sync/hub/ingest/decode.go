@@ -145,7 +145,11 @@ func (it *item) interpret(b event.Body) {
 	r.Session, r.Mode, r.Pages = b.Session, d.Mode, d.Pages
 	it.alarm = alarmOf(r.Kind, d)
 	if c := d.Clock; r.Kind == event.ClockSet && c != nil && c.Boot > 0 && c.Mono >= 0 && c.Mono <= maxMono && inTime(c.New) {
-		it.dating = &Dating{ID: r.ID, Boot: c.Boot, Mono: time.Duration(c.Mono) * time.Millisecond, New: c.New.UTC()}
+		id := r.ID
+		if d.Epoch.Valid() { // an older one, of the same start
+			id.Chain.Epoch = d.Epoch
+		}
+		it.dating = &Dating{ID: id, Boot: c.Boot, Mono: time.Duration(c.Mono) * time.Millisecond, New: c.New.UTC()}
 	}
 }
 

@@ -163,6 +163,11 @@ func (in *Ingest) commitTogether(ctx context.Context, group []*request) (err err
 	for _, r := range group {
 		for _, part := range r.runs {
 			ids = append(ids, part.id)
+			for i := range part.items {
+				if d := part.items[i].dating; d != nil && d.ID != part.id {
+					ids = append(ids, d.ID)
+				}
+			}
 		}
 	}
 	slices.SortFunc(ids, compareIDs)

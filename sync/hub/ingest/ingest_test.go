@@ -383,10 +383,37 @@ func TestRedating(t *testing.T) {
 	if got := hours(); got != "21T01×1 21T20×1 21T22×1 22T07×1 22T08×1" {
 		t.Errorf("never dated: %s", got)
 	}
+	// What the box had queued before it numbered its events anew, in the same start.
+	older, at := b.Epoch, h.now.Add(-2*time.Hour)
+	b.Epoch = "ffeeddccbbaa99887766554433221100"
+	b.Boot = 3
+	later := set(2*time.Hour, at)
+	later.Detail.Epoch = older
+	b.Epoch = older
+	visit(30 * time.Minute)
+	h.deliver(t, b, b.Batch(envelope.Session))
+	b.Epoch = "ffeeddccbbaa99887766554433221100"
+	b.Put(t, set(2*time.Hour, at))
+	h.deliver(t, b, b.Batch(envelope.Legal))
+	if got := hours(); got != "21T01×1 21T20×1 21T22×1 22T07×2 22T08×1" {
+		t.Errorf("what is about the new epoch: %s", got)
+	}
+	b.Put(t, later)
+	h.deliver(t, b, b.Batch(envelope.Legal))
+	if got := hours(); got != "21T01×1 21T20×1 21T22×1 22T07×1 22T08×1 23T05×1" {
+		t.Errorf("an older epoch: %s", got)
+	}
+	b.Epoch = older
+	visit(90 * time.Minute) // was queued before, comes in later
+	h.deliver(t, b, b.Batch(envelope.Session))
+	if got := hours(); got != "21T01×1 21T20×1 21T22×1 22T07×1 22T08×1 23T05×1 23T06×1" {
+		t.Errorf("an older epoch, later: %s", got)
+	}
+	b.Boot = 2
 	// What cannot be believed dates nothing.
 	b.Put(t, set(time.Hour, h.now.Add(1000*time.Hour)))
 	h.deliver(t, b, b.Batch(envelope.Legal))
-	if got := hours(); got != "21T01×1 21T20×1 21T22×1 22T07×1 22T08×1" {
+	if got := hours(); got != "21T01×1 21T20×1 21T22×1 22T07×1 22T08×1 23T05×1 23T06×1" {
 		t.Errorf("a clock from the future: %s", got)
 	}
 	raw, err := h.store.Judged(t.Context(), ingest.Understood, ingest.Row{}, 1)

@@ -54,6 +54,7 @@ func (in *Ingest) rejudge(ctx context.Context, rows []Row) (int, error) {
 		}
 		if d := it.dating; d != nil && believable(d.New, c.Received) {
 			c.Datings = append(c.Datings, *d)
+			ids = append(ids, d.ID)
 		}
 		if it.alarm != nil {
 			a := *it.alarm

@@ -102,7 +102,9 @@ type Changes struct {
 	Rows     []Row
 	Branches []Branch // new and changed
 	Judged   []Row    // stored already: what can be read of them is written anew, all but Hash, Encoded and Missing
-	Datings  []Dating // applied after Rows and Judged: to events of that box, epoch and boot that are stored and not certain
+	// Datings are applied after Rows and Judged, to events of that box, epoch and boot that are stored and not certain. The
+	// transaction holds a chain of the epoch.
+	Datings  []Dating
 	Requests []Request
 	Alarms   []Alarm
 }

@@ -187,11 +187,18 @@ func clocks(t *testing.T, s Store) {
 			t.Errorf("got %+v, %v", ds, err)
 		}
 	})
+	// Of another epoch than the events that say it.
+	err := s.Ingest(t.Context(), []ingest.ChainID{id, chain(n, envelope.Diag)}, func(tx ingest.Tx) error {
+		return tx.Write(t.Context(), ingest.Changes{Received: now, Datings: []ingest.Dating{{ID: id, Boot: 1, Mono: 3 * time.Hour, New: now.Add(-22 * time.Hour)}}})
+	})
+	if got := hours(t, s, n); err != nil || !slices.Equal(got, []string{"21T06×1", "21T08×2", "22T09×2"}) {
+		t.Errorf("another epoch: %q, %v", got, err)
+	}
 	// A dating and the rows it is for may come together.
 	late := chain(n, envelope.Legal)
 	rows, b := follow(first(late), 1, "", begun(1, 10*time.Minute, false))
 	write(t, s, late, ingest.Changes{Received: now, Rows: rows, Branches: []ingest.Branch{b}, Datings: []ingest.Dating{{ID: late, Boot: 1, Mono: 5 * time.Hour, New: now.Add(-19 * time.Hour)}}})
-	if got := hours(t, s, n); !slices.Equal(got, []string{"21T06×1", "21T08×1", "21T09×1", "22T09×3"}) {
+	if got := hours(t, s, n); !slices.Equal(got, []string{"21T06×1", "21T08×2", "21T09×1", "22T09×2"}) {
 		t.Errorf("together: %q", got)
 	}
 }
