@@ -69,6 +69,9 @@ type CA struct {
 
 	mu     sync.Mutex
 	server *tls.Certificate
+
+	knownMu sync.Mutex
+	known   map[[sha256.Size]byte]bool // certificates that carry the CA's good signature, by their hash; see signed
 }
 
 // Subject is whom a box certificate was made for.
@@ -213,11 +216,7 @@ func (c *CA) Verify(cert *x509.Certificate) (Subject, error) {
 		}
 		at = cert.NotAfter // the signature must be good all the same
 	}
-	roots := x509.NewCertPool()
-	roots.AddCert(c.cert)
-	if _, err := cert.Verify(x509.VerifyOptions{
-		Roots: roots, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}); err != nil {
+	if err := c.signed(cert, at); err != nil {
 		return Subject{}, fmt.Errorf("%w: %w", ErrForeign, err)
 	}
 	if len(cert.URIs) != 1 {
@@ -233,6 +232,35 @@ func (c *CA) Verify(cert *x509.Certificate) (Subject, error) {
 		s.Branch = ou[0]
 	}
 	return s, late
+}
+
+// maxKnown bounds what signed remembers: some boxes more than one hub serves.
+const maxKnown = 1 << 15
+
+// signed checks that the CA has made a certificate for a client. A box shows the same one with every request, and a
+// signature that was good stays good, so it is only checked once; the time always is.
+func (c *CA) signed(cert *x509.Certificate, at time.Time) error {
+	sum := sha256.Sum256(cert.Raw)
+	c.knownMu.Lock()
+	known := c.known[sum]
+	c.knownMu.Unlock()
+	if known && !at.Before(cert.NotBefore) && !at.After(cert.NotAfter) {
+		return nil
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(c.cert)
+	if _, err := cert.Verify(x509.VerifyOptions{
+		Roots: roots, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}); err != nil {
+		return err
+	}
+	c.knownMu.Lock()
+	defer c.knownMu.Unlock()
+	if c.known == nil || len(c.known) >= maxKnown {
+		c.known = map[[sha256.Size]byte]bool{}
+	}
+	c.known[sum] = true
+	return nil
 }
 
 // TLSConfig returns the hub's side of mutual TLS. The hub's certificate is made when it is first needed and again when
