@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"sportello.example/appliance/loadtest"
+	"sportello.example/sync/envelope"
 	"sportello.example/sync/hub/hubtest"
 	"sportello.example/sync/hub/postgres/pgtest"
 	"sportello.example/sync/seal"
@@ -60,6 +61,19 @@ func simBatches(tb testing.TB, town *hubtest.Town, n int) []simBatch {
 		}
 	}
 	return out
+}
+
+// empty is a batch without events.
+func empty(tb testing.TB) []byte {
+	tb.Helper()
+	b, err := envelope.Batch{}.Append(nil)
+	if err == nil {
+		b, err = wire.Zip(b)
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
 }
 
 // post sends a batch and returns the hub's reply.
@@ -120,6 +134,14 @@ func floodReal(tb testing.TB, db database, batches []simBatch, times int) flood 
 	tb.Helper()
 	child := loadtest.StartChild(tb, "hub", db.fresh(), "simulated")
 	base, client := child.Line(), simClient(tb)
+	// The hub has heard of all boxes before: it knows their certificates.
+	hello := empty(tb)
+	if f := loadtest.Run(len(batches), simConns, func(i int) error {
+		_, err := simBatch{box: batches[i].box, zip: hello}.post(tb.Context(), client, base)
+		return err
+	}); f.Errors > 0 {
+		tb.Fatalf("%d errors, one is %v", f.Errors, f.First)
+	}
 	before := cpu(child, db.pid)
 	replies := make([][]byte, len(batches)*times)
 	f := loadtest.Run(len(replies), simConns, func(i int) (err error) {
