@@ -127,12 +127,12 @@ func (q *queue) follow(id *identity.Identity, longPoll func() bool) error {
 			return nil
 		},
 		Now: q.clock.HubTime, ClockOK: q.clock.Plausible, LongPoll: longPoll,
-		OnChange: func(desired.Document) {
-			if e, err := id.Enrolment(); err == nil {
-				if err := q.believe(id, e); err != nil {
-					q.log.Error("keys of the desired state cannot be used; the box goes on with what it had", "err", err)
-				}
+		OnChange: func(desired.Document) error {
+			e, err := id.Enrolment()
+			if err != nil {
+				return err
 			}
+			return q.believe(id, e)
 		},
 		Log: q.log,
 	})

@@ -3,6 +3,7 @@ package desired
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -37,8 +38,11 @@ type Options struct {
 	Now     func() time.Time // needed
 	// ClockOK says whether Now can be believed; nil: always.
 	ClockOK  func() bool
-	LongPoll func() bool       // whether requests may be held open at the hub; nil: always
-	OnChange func(Document)    // called from Run after each switch; nil: nobody is told
+	LongPoll func() bool // whether requests may be held open at the hub; nil: always
+	// OnChange is called from Run, with the document that was there at its beginning and after each switch. When it fails it
+	// is called again, after a while, and until it returns nil Version does not say that the box follows the document.
+	// nil: nobody is told.
+	OnChange func(Document) error
 	Log      *slog.Logger      // nil: nothing is logged
 	Poll     time.Duration     // between two requests that were not held; 0: a minute, give or take a fifth
 	Wait     time.Duration     // for which a request is held; 0: 55 s
@@ -60,7 +64,10 @@ type Follower struct {
 
 	refused string // of the one who asks: ETag of a document that was refused for what it says
 
+	reported atomic.Uint64 // version of the last document that OnChange has taken
+
 	// Of the one who fetches.
+	due      bool // OnChange has not taken the current document yet
 	previous *record
 	verified map[string]bool // SHA-256 of files that were read whole in this life of the program
 
@@ -68,6 +75,7 @@ type Follower struct {
 	work        chan struct{} // pending was set
 
 	mu       sync.Mutex
+	lowest   floor
 	missing  map[string]bool // SHA-256 of files of current that are not there
 	watchers []chan struct{}
 }
@@ -128,13 +136,9 @@ func (f *Follower) latest() *record {
 	return f.current.Load()
 }
 
-// Version is the version of the document that the box follows, 0 when there is none.
-func (f *Follower) Version() uint64 {
-	if r := f.current.Load(); r != nil {
-		return r.doc.Version
-	}
-	return 0
-}
+// Version is the version of the document that the box follows, once OnChange has taken it; until then that of the one
+// before, and 0 when there is none. A hub that hears it may rely on the box using the keys which that document names.
+func (f *Follower) Version() uint64 { return f.reported.Load() }
 
 // Notices returns the notices that are to be shown now, the gravest first. A clock that is behind the document's date
 // is taken to show that date.
@@ -241,16 +245,18 @@ func (f *Follower) judge(s Signed) (d Document, take bool, err error) {
 	if !programFits(f.o.Release, d.MinProgram) {
 		return Document{}, false, fmt.Errorf("version %d asks for release %q or later, this is %q: %w", d.Version, d.MinProgram, f.o.Release, ErrProgram)
 	}
-	cur := f.latest()
-	switch {
-	case cur == nil, d.Version > cur.Floor:
-		return d, true, nil
-	case d.Version == cur.doc.Version && d.Core() == cur.doc.Core():
+	cur, low := f.latest(), f.floor()
+	if cur != nil && d.Version == cur.doc.Version && d.Core() == cur.doc.Core() {
 		return d, d.Issued.After(cur.doc.Issued), nil
-	case d.Rollback >= cur.Floor && d.Rollback > cur.RolledBack:
+	}
+	// What has the number of the floor itself is what a box had that has lost it.
+	if max(d.Version, d.Rollback) >= low && (cur == nil || d.Version > cur.Floor || d.Rollback >= cur.Floor && d.Rollback > cur.RolledBack) {
 		return d, true, nil
 	}
-	return Document{}, false, fmt.Errorf("version %d after version %d: %w", d.Version, cur.Floor, ErrOlder)
+	if cur != nil {
+		low = max(low, cur.Floor)
+	}
+	return Document{}, false, fmt.Errorf("version %d after version %d: %w", d.Version, low, ErrOlder)
 }
 
 // succeed returns the record of a document that takes the place of old, nil when there is none yet.
@@ -310,19 +316,37 @@ func (f *Follower) place(ctx context.Context, next *record) error {
 		_ = os.Remove(filepath.Join(f.o.Dir, pendingFile)) // were it left, it would be seen to be nothing new
 		f.collect(next, f.previous)
 	}
-	if !next.same(old) {
-		f.o.Log.InfoContext(ctx, "desired state taken", "version", next.doc.Version, "notices", len(next.doc.Notices), "files", len(next.doc.Content))
-		f.switched(next)
+	if next.same(old) {
+		return nil
 	}
-	return nil
+	f.o.Log.InfoContext(ctx, "desired state taken", "version", next.doc.Version, "notices", len(next.doc.Notices), "files", len(next.doc.Content))
+	return f.switched()
 }
 
 // switched tells those who want to know that files are in use now.
-func (f *Follower) switched(r *record) {
+func (f *Follower) switched() error {
 	f.tell()
-	if f.o.OnChange != nil {
-		f.o.OnChange(r.doc)
+	f.due = true
+	return f.takeUp()
+}
+
+// errOnChange means that the box did not take up a document.
+var errOnChange = errors.New("desired state not taken up")
+
+// takeUp has OnChange take the current document, when it has not yet, and says from then on that the box follows it.
+func (f *Follower) takeUp() error {
+	r := f.current.Load()
+	if !f.due || r == nil {
+		return nil
 	}
+	if f.o.OnChange != nil {
+		if err := f.o.OnChange(r.doc); err != nil {
+			return fmt.Errorf("%w: %w", errOnChange, err)
+		}
+	}
+	f.due = false
+	f.reported.Store(r.doc.Version)
+	return nil
 }
 
 // tell wakes those that watch. It never waits for them.

@@ -34,7 +34,7 @@ func TestFollow(t *testing.T) {
 	}})
 	o := h.options(h.serve())
 	changes := make(chan uint64, 10)
-	o.OnChange = func(d Document) { changes <- d.Version }
+	o.OnChange = func(d Document) error { changes <- d.Version; return nil }
 	f, stop := follow(t, o)
 	if d, _, _ := f.Current(); d.Version != 0 && f.Version() != 1 {
 		t.Errorf("at first: %+v", d)

@@ -170,15 +170,21 @@ func (f *Follower) fetchAll(ctx context.Context) {
 	var pause time.Duration
 	for ctx.Err() == nil {
 		job := f.latest()
-		if job == nil || job == f.current.Load() && len(f.Missing()) == 0 {
+		whole := job == nil || job == f.current.Load() && len(f.Missing()) == 0
+		if whole && !f.due {
 			select {
 			case <-ctx.Done():
 			case <-f.work:
 			}
 			continue
 		}
+		err := f.takeUp()
 		work, cut, stop := interruptible(ctx, f.work, f.upFetch)
-		err := f.finish(work, job)
+		if !whole {
+			if problem := f.finish(work, job); problem != nil || !f.due {
+				err = problem
+			}
+		}
 		stop()
 		switch {
 		case err == nil, cut():
@@ -189,7 +195,9 @@ func (f *Follower) fetchAll(ctx context.Context) {
 			if noRoom(err) {
 				f.collect(f.current.Load(), f.previous) // what was fetched in vain is no reason for others to suffer
 			}
-			if first {
+			if first && errors.Is(err, errOnChange) {
+				f.o.Log.ErrorContext(ctx, "desired state not taken up; the hub is told the version before", "err", err, "retry_in", pause)
+			} else if first {
 				f.o.Log.WarnContext(ctx, "files of the desired state not fetched; the box goes on with what it has", "err", err, "retry_in", pause)
 			}
 			rest(ctx, pause, f.work, f.upFetch) // no longer than until there is another document, or the line is back
@@ -199,10 +207,15 @@ func (f *Follower) fetchAll(ctx context.Context) {
 
 // finish fetches what a document names and makes it the current one.
 func (f *Follower) finish(ctx context.Context, job *record) error {
-	if job != f.current.Load() && !f.complete(job.doc) {
-		// Fetching may take long, and the box may be restarted meanwhile without a line: its notices are kept.
-		if err := job.save(filepath.Join(f.o.Dir, pendingFile)); err != nil {
+	if job != f.current.Load() {
+		if err := f.raiseFloor(job); err != nil {
 			return err
+		}
+		if !f.complete(job.doc) {
+			// Fetching may take long, and the box may be restarted meanwhile without a line: its notices are kept.
+			if err := job.save(filepath.Join(f.o.Dir, pendingFile)); err != nil {
+				return err
+			}
 		}
 	}
 	f.o.crash("pending")
@@ -212,8 +225,7 @@ func (f *Follower) finish(ctx context.Context, job *record) error {
 	f.o.crash("fetched")
 	if job == f.current.Load() { // what was damaged is whole again
 		f.setMissing(nil)
-		f.switched(job)
-		return nil
+		return f.switched()
 	}
 	return f.place(ctx, job)
 }

@@ -106,7 +106,7 @@ func (f *Follower) start() error {
 	f.sweep()
 	cur, err := f.restore(stateFile)
 	prev, prevErr := f.restore(previousFile)
-	for _, e := range []error{err, prevErr} {
+	for _, e := range []error{err, prevErr, f.readFloor()} {
 		if e != nil && !errors.Is(e, fs.ErrNotExist) {
 			f.o.Log.Error("state on disk cannot be used", "err", e)
 		}
@@ -121,6 +121,9 @@ func (f *Follower) start() error {
 	if cur != nil {
 		f.current.Store(cur)
 		f.examine(cur)
+		if f.due = f.o.OnChange != nil; !f.due {
+			f.reported.Store(cur.doc.Version)
+		}
 	}
 	if next, err := f.restore(pendingFile); err == nil {
 		if _, take, err := f.judge(next.Signed); err == nil && take {
