@@ -348,6 +348,9 @@ func (b *Box) keep(ctx context.Context) error {
 			b.board.Set(health.Network, health.Down, "no_interface")
 		}
 		b.clock.Look()
+		if err := b.queue.Look(ctx); err != nil && ctx.Err() == nil {
+			b.log.Error("room on the disk not known", "err", err)
+		}
 		b.showDisk()
 		if !b.desk.Busy() {
 			b.crowded.Store(false)

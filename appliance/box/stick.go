@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"sportello.example/firmware/program"
 	"sportello.example/provisioning/identity"
@@ -295,15 +296,40 @@ func removeImports(dir string) {
 // importBody takes a reply that was sent to the box. It is read twice, so it lies in the data folder meanwhile: nothing
 // in it is secret.
 func (b *Box) importBody(w http.ResponseWriter, r *http.Request) (Imported, error) {
+	room, err := importRoom(b.cfg.Data)
+	if err != nil {
+		return Imported{}, err
+	}
 	f, err := os.CreateTemp(b.cfg.Data, importPattern)
 	if err != nil {
 		return Imported{}, err
 	}
 	defer func() { _, _ = f.Close(), os.Remove(f.Name()) }()
-	if _, err := io.Copy(f, http.MaxBytesReader(w, r.Body, stick.MaxFile)); err != nil {
+	_, err = io.Copy(f, http.MaxBytesReader(w, r.Body, min(room, stick.MaxFile)))
+	var large *http.MaxBytesError
+	if errors.As(err, &large) && large.Limit == room {
+		return Imported{}, errNoRoom
+	} else if err != nil {
 		return Imported{}, fmt.Errorf("read the file: %w", err)
 	}
 	return b.queue.take(r.Context(), f)
+}
+
+// importReserve is how much of the disk a file that is being imported leaves to the queue, in bytes.
+const importReserve = 16 << 20
+
+// importRoom returns how large a file that is being imported may be for want of room, in bytes.
+func importRoom(dir string) (int64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, fmt.Errorf("room on the disk: %w", err)
+	}
+	return max(0, int64(fs.Bavail)*fs.Bsize-importReserve), nil //nolint:gosec // of a disk
+}
+
+var errNoRoom = &program.HintError{
+	Err:  errors.New("the box's disk has no room for the file"),
+	Hint: "stop the box, run “appliance import” again, and start it: the file is then read where it is",
 }
 
 // export returns what this box writes on a stick. A box that no hub has let in cannot write any.

@@ -221,6 +221,10 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		onSmallDisk(t, dir)
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=40m"); err != nil {
+			t.Fatal(err)
+		}
+		besideOthers(t, dir)
 		return
 	}
 	// A mount namespace of its own, and a user namespace for who is not root: the mount goes with the process.

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"time"
 
+	"sportello.example/kiosk"
 	"sportello.example/sync/envelope"
 	"sportello.example/sync/event"
+	"sportello.example/sync/sqldb"
 )
 
 // Boxes of the first release kept their queue in table event: one numbering for everything, no envelopes, no hashes. What
@@ -17,29 +19,44 @@ import (
 // would have sent as the body. The table stays, empty.
 
 // takeOver moves the events of a first release's file, some at a time: each transaction moves rows and deletes them, so
-// that each is moved once, whenever the power is cut.
-func (s *Store) takeOver(ctx context.Context) error {
+// that each is moved once, whenever the power is cut. What there is no room for stays until Prune. once runs a transaction.
+func (s *Store) takeOver(ctx context.Context, once func(func(*work) error) error) error {
+	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
 	var name envelope.Epoch
-	err := s.conn.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = 'epoch'`).Scan(&name)
+	err := s.read.QueryRowContext(ctx, `SELECT value FROM meta WHERE name = 'epoch'`).Scan(&name)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil // no program of the first release has had this file
 	} else if err != nil {
 		return fmt.Errorf("events of the first release: %w", err)
 	}
 	c := envelope.Chain{Epoch: name, Stream: envelope.All}
-	for {
-		var left bool
-		err := s.once(func(w *work) (err error) {
+	for left := true; left; {
+		err := once(func(w *work) (err error) {
 			left, err = w.takeOverSome(c)
 			return err
 		})
+		if err != nil && (sqldb.Full(err) || errors.Is(err, kiosk.ErrDiskFull)) {
+			if !s.behind.Swap(true) {
+				s.log.ErrorContext(ctx, "events of the first release wait until there is room for them", "err", err)
+			}
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("events of the first release: %w", err)
 		}
-		if !left {
-			return nil
-		}
 	}
+	s.behind.Store(false)
+	return nil
+}
+
+// onceWithRoom is once, and lets go for it what may be let go.
+func (s *Store) onceWithRoom(do func(*work) error) error {
+	err := s.once(do)
+	for err != nil && sqldb.Full(err) && s.makeRoom() {
+		err = s.once(do)
+	}
+	return err
 }
 
 // takeOverSome moves up to a chunk of rows.

@@ -16,7 +16,7 @@ import (
 // What happens when the queue fills the room it may have (Config.MaxPages): first statistics are counted together, then
 // let go, least urgent first, and each time an event says what is gone. What somebody may have to prove is never let go.
 // The room is a limit of SQLite's own, below the size of the disk: at that limit DELETE still works, on a full disk it
-// does not.
+// does not. When others fill the disk, the room shrinks to what the database has already.
 
 // The states of the disk. See diskNames.
 const (
@@ -34,7 +34,7 @@ const (
 	enough                 = 5 // so much below the limit letting go ends, so that it does not begin again with the next event
 )
 
-// DiskState returns how full the database is: ok, warn (70 % of Config.MaxPages), high (85 %) or full (95 %).
+// DiskState returns how full the database is: ok, warn (70 % of its room), high (85 %) or full (95 %).
 func (s *Store) DiskState() string { return diskNames[s.state.Load()] }
 
 // pageSize of our databases, in bytes.
@@ -108,16 +108,29 @@ func (s *Store) interruptReaders() {
 	s.readers, s.interrupt = context.WithCancel(context.Background())
 }
 
+// Look finds out how much room there is on the disk, and lets go what is due. Storing events does so by itself now and
+// then; call it when others may have filled the disk meanwhile.
+func (s *Store) Look(ctx context.Context) error {
+	return s.writeAlone(ctx, func(*work) error {
+		if s.cfg.MaxPages > 0 {
+			s.measure()
+			s.tidy = s.tidy || s.percent >= warnAt || s.refused > 0
+		}
+		return nil
+	})
+}
+
 // measure finds out how full the database is.
 func (s *Store) measure() {
 	ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
 	defer cancel()
-	used, err := usedPages(ctx, s.conn)
+	pages, used, err := usedPages(ctx, s.conn)
 	if err != nil {
 		s.log.Error("size of the queue not known", "err", err)
 		return
 	}
-	s.percent = used * 100 / s.cfg.MaxPages
+	s.adjust(ctx, pages)
+	s.percent = used * 100 / max(1, int(s.limit.Load()))
 	state := int32(diskOK)
 	switch {
 	case s.percent >= fullAt:
@@ -132,10 +145,11 @@ func (s *Store) measure() {
 	}
 }
 
-func usedPages(ctx context.Context, q querier) (used int, err error) {
-	var pages, free int
+// usedPages returns how large the database is, and how much of that is in use.
+func usedPages(ctx context.Context, q querier) (pages, used int, err error) {
+	var free int
 	err = q.QueryRowContext(ctx, `SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count`).Scan(&pages, &free)
-	return pages - free, err
+	return pages, pages - free, err
 }
 
 // makeRoom is for when something did not fit: it lets go what may be let go, whatever the state, and says whether there

@@ -326,7 +326,7 @@ func (w *work) forget(st *chainState, to uint64) (more bool, err error) {
 // dropEpoch deletes what is known of the epoch of st, when it is an old one of which nothing is left. st counts in place
 // of what is in memory.
 func (w *work) dropEpoch(st *chainState) error {
-	if st.number == w.number {
+	if st.number == w.number || st.Stream == envelope.All && w.s.behind.Load() {
 		return nil
 	}
 	var chains []envelope.Chain

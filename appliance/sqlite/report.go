@@ -87,7 +87,7 @@ func (s *Store) Report(ctx context.Context) (r wire.Report, err error) {
 		if err != nil {
 			return err
 		}
-		if used, err = usedPages(ctx, tx); err != nil {
+		if _, used, err = usedPages(ctx, tx); err != nil {
 			return err
 		}
 		r.SealKeys, err = s.sealKeys(ctx, tx)
@@ -96,7 +96,7 @@ func (s *Store) Report(ctx context.Context) (r wire.Report, err error) {
 	if err != nil {
 		return wire.Report{}, fmt.Errorf("report of the queue: %w", err)
 	}
-	r.Disk = wire.DiskReport{State: s.DiskState(), Used: int64(used) * pageSize, Limit: int64(s.cfg.MaxPages) * pageSize}
+	r.Disk = wire.DiskReport{State: s.DiskState(), Used: int64(used) * pageSize, Limit: s.limit.Load() * pageSize}
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(filepath.Dir(s.cfg.Path), &fs); err != nil {
 		return wire.Report{}, fmt.Errorf("room on the disk: %w", err)

@@ -88,6 +88,11 @@ func (s *Store) Prune(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("prune: %w", err)
 	}
+	if s.behind.Load() {
+		if err := s.takeOver(ctx, func(do func(*work) error) error { return s.writeAlone(ctx, do) }); err != nil {
+			return fmt.Errorf("prune: %w", err)
+		}
+	}
 	s.mu.RLock()
 	var chains []*chainState
 	for _, st := range s.chains {

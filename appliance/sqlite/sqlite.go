@@ -56,8 +56,11 @@ type Store struct {
 	refused    int              // events not taken for want of room and not reported
 	clock      *item            // what this start has learned of the time
 	untold     []envelope.Epoch // that ended in this start, before it had learned anything
+	starting   bool             // the database may grow a little larger than else: see startReserve
 
 	state   atomic.Int32 // of the disk
+	limit   atomic.Int64 // how large the database may grow, in pages; 0: no limit
+	behind  atomic.Bool  // events of a first release's file wait for room
 	suspect atomic.Bool  // the structure of the database was found damaged
 
 	mu        sync.RWMutex // guards the fields that follow; the goroutine that writes may read them without
@@ -89,7 +92,8 @@ type Config struct {
 	Stamp func(boot uint32) envelope.Stamp
 	Box   func() uint32                           // number of the box, 0 before it is enrolled; nil: 0
 	Seal  func(aad, plain []byte) ([]byte, error) // see seal.Sealer; nil: there is no key
-	// MaxPages is how large the file may grow, in pages of 4 KiB; 0: no limit, and nothing is ever let go for room. See
+	// MaxPages is how large the file may grow, in pages of 4 KiB, as far as there is room on the disk, of which some is
+	// left to others; 0: no limit, and nothing is ever let go for room. See
 	// sqldb.Options.
 	MaxPages int
 	Keep     time.Duration // how long an event is kept after the hub has it, when the hub has no backup of it; 0: 30 days; see Stamp
@@ -123,6 +127,9 @@ func (c Config) withDefaults() Config {
 	}
 	return c
 }
+
+// openLimit is how long one thing may take that Open does: the check of a file of checkAtOnce on a slow card takes seconds.
+const openLimit = 5 * time.Minute
 
 // ErrInUse means that another program has the database open.
 var ErrInUse = errors.New("the box's database is in use by another program")
@@ -161,7 +168,11 @@ func open(ctx context.Context, cfg Config, w *witness, t testimony, known, aside
 		wake: make(chan struct{}, 1), stopped: make(chan struct{}), checking: func() {},
 	}
 	s.readers, s.interrupt = context.WithCancel(context.Background())
-	if s.db, err = sqldb.Open(ctx, cfg.Path, sub, sqldb.Options{MaxPages: cfg.MaxPages}); err != nil {
+	most := cfg.MaxPages
+	if s.starting = most > 0; s.starting {
+		most += startReserve
+	}
+	if s.db, err = sqldb.Open(ctx, cfg.Path, sub, sqldb.Options{MaxPages: most}); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -201,9 +212,6 @@ func (s *Store) begins(ctx context.Context, t testimony, known, aside bool) erro
 	if err != nil {
 		return err
 	}
-	if err := s.takeOver(ctx); err != nil {
-		return err
-	}
 	counters, err := s.counters(ctx)
 	if err != nil {
 		return err
@@ -213,6 +221,9 @@ func (s *Store) begins(ctx context.Context, t testimony, known, aside bool) erro
 	if s.cfg.MaxPages > 0 {
 		s.measure()
 		s.tidy = true
+	}
+	if err := s.takeOver(ctx, s.onceWithRoom); err != nil {
+		return err
 	}
 	if known && !t.clean {
 		s.log.InfoContext(ctx, "the program had not ended of its own accord", "boot", t.boot)
@@ -240,13 +251,8 @@ func (s *Store) begins(ctx context.Context, t testimony, known, aside bool) erro
 		}
 		return w.queueEvent(event.DatabaseSetAside, event.Detail{})
 	}
-	if err = s.once(begin); err != nil && sqldb.Full(err) {
-		if s.makeRoom() {
-			err = s.once(begin)
-		}
-		if err != nil && sqldb.Full(err) && reason == "" && s.epoch != "" {
-			err = nil // with a full disk the box starts all the same; the witness remembers how often
-		}
+	if err = s.onceWithRoom(begin); err != nil && sqldb.Full(err) && reason == "" && s.epoch != "" {
+		err = nil // with a full disk the box starts all the same; the witness remembers how often
 	}
 	if err != nil {
 		return err
@@ -269,7 +275,8 @@ func (s *Store) begins(ctx context.Context, t testimony, known, aside bool) erro
 	for _, row := range prints {
 		s.open[row.ID] = true
 	}
-	return nil
+	s.starting = false
+	return s.limitTo(ctx, int(s.limit.Load()))
 }
 
 // testify tells the witness where the start has left off. Without a witness the box goes on: it is there for damage.

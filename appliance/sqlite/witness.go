@@ -21,8 +21,8 @@ import (
 // before, would give out numbers a second time; the hub would take the new events for the old ones. At the next start
 // the witness tells.
 //
-// It is written after each commit, so it is never ahead of the database, and reaches the disk within a second; it costs
-// no fsync. It has two slots that are written in turn, so that a torn write leaves the one before.
+// It is written after each commit, so when it is written it is not ahead of the database, and reaches the disk within a
+// second; it costs no fsync. It has two slots that are written in turn, so that a torn write leaves the one before.
 
 // streams is how many streams a box has.
 const streams = 5
@@ -142,7 +142,13 @@ func openWitness(path string, fail func(error)) (w *witness, t testimony, known 
 	if err != nil {
 		return nil, t, false, fmt.Errorf("witness: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	// A process that is just being started holds for a moment what its parent had open, and has closed meanwhile.
+	for try := 0; err != nil && try < 20; try++ {
+		time.Sleep(10 * time.Millisecond)
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err != nil {
 		return nil, t, false, errors.Join(fmt.Errorf("%w: %w", ErrInUse, err), f.Close())
 	}
 	b := make([]byte, witnessSize)
