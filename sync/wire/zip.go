@@ -41,19 +41,25 @@ func Unzip(b []byte, limit int) ([]byte, error) {
 		}
 		d, _ = decoders.LoadOrStore(limit, z)
 	}
-	// With the cap as the limit, the decoder cannot allocate more; it starts small when the frame says how long it is.
-	out, err := d.(*zstd.Decoder).DecodeAll(b, make([]byte, 0, guess(b, limit)))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrZip, err)
+	// With the cap as the limit, the decoder cannot allocate more. A frame that does not say how long it is (a short one
+	// does not) gets a little, and more when that was not enough: a few bytes must not cost the whole limit.
+	for size := guess(b, limit); ; size = min(max(1<<10, 4*size), limit) {
+		out, err := d.(*zstd.Decoder).DecodeAll(b, make([]byte, 0, size))
+		switch {
+		case err == nil:
+			return out, nil
+		case size == limit || !errors.Is(err, zstd.ErrDecoderSizeExceeded):
+			return nil, fmt.Errorf("%w: %w", ErrZip, err)
+		}
 	}
-	return out, nil
 }
 
-// guess returns how many bytes b says it decompresses to, limit when it does not say or says too much.
+// guess returns how many bytes b says it decompresses to, a few times its own length when it does not say or says too
+// much; never more than limit.
 func guess(b []byte, limit int) int {
 	var h zstd.Header
 	if err := h.Decode(b); err == nil && h.HasFCS && h.FrameContentSize <= uint64(limit) { //nolint:gosec // limits are positive
 		return int(h.FrameContentSize) //nolint:gosec // at most limit
 	}
-	return limit
+	return min(limit, max(1<<10, 8*len(b)))
 }

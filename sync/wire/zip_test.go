@@ -91,6 +91,24 @@ func stream(t testing.TB, n int, o ...zstd.EOption) []byte {
 	return out.Bytes()
 }
 
+// A few bytes must not cost as much memory as the largest message.
+func TestUnzipOfLittle(t *testing.T) {
+	const limit = 8 << 20
+	b := zip(t, []byte("a batch without events"))
+	n := testing.AllocsPerRun(10, func() { _, _ = wire.Unzip(b, limit) })
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 100 {
+		if _, err := wire.Unzip(b, limit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if got := (after.TotalAlloc - before.TotalAlloc) / 100; got > 16<<10 {
+		t.Errorf("%d bytes of memory in %.0f pieces for %d", got, n, len(b))
+	}
+}
+
 func TestBombs(t *testing.T) {
 	const limit = 1 << 20
 	_, _ = wire.Unzip(zip(t, []byte("x")), limit) // makes the decoder
@@ -106,6 +124,7 @@ func TestBombs(t *testing.T) {
 		{"of many frames", bytes.Repeat(zip(t, make([]byte, limit)), 300)},
 		{"of many frames that do not say", bytes.Repeat(stream(t, limit), 300)},
 		{"behind a frame that says that it is small", append(bytes.Clone(small), lying...)},
+		{"behind an empty frame", append(zip(t, nil), lying...)},
 		{"not zstd", []byte("PK\x03\x04")},
 		{"cut", small[:len(small)-2]},
 		{"something behind it", append(bytes.Clone(small), "garbage"...)},
