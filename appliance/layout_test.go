@@ -38,7 +38,7 @@ var owners = map[string][]string{
 	"github.com/smallstep/pkcs7":                    {},
 	"github.com/makiuchi-d/gozxing":                 {"appliance/demo"},
 	"golang.org/x/net":                              {"appliance/demo"},
-	"golang.org/x/sys":                              {"appliance/box", "appliance/raster", "sync/hub/sqlite"},
+	"golang.org/x/sys":                              {"appliance/box", "appliance/raster", "sync/hub/sqlite", "sync/stick"},
 	"golang.org/x/sync":                             {"appliance/box"},
 	"github.com/jackc/pgx/v5":                       {"sync/hub/postgres"},
 	"github.com/klauspost/compress":                 {"sync/wire"},

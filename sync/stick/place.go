@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -17,8 +21,13 @@ var (
 	ErrGone = errors.New("the stick does not answer: it was pulled, or is broken")
 )
 
-// Place writes a file at path, or under name in path when that is a folder, and returns where it is. It is whole and on
-// the medium when Place returns, or not there at all. It fails with ErrFull or ErrGone, or says why it cannot.
+// maxSame bounds how many files of one name are numbered.
+const maxSame = 1000
+
+// Place writes a file at path, or under name in path when that is a folder, and returns where it is. When there is such a
+// file already the new one gets a number, as in name-2.events: without a clock two of them are named alike, and the first
+// one may not have been delivered yet. The file is whole and on the medium when Place returns, or not there at all. It
+// fails with ErrFull or ErrGone, or says why it cannot.
 func Place(path, name string, write func(io.Writer) error) (at string, err error) {
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		path = filepath.Join(path, name)
@@ -39,7 +48,7 @@ func Place(path, name string, write func(io.Writer) error) (at string, err error
 	if err = errors.Join(err, f.Close()); err != nil {
 		return "", medium(err)
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if path, err = unused(f.Name(), path); err != nil {
 		return "", medium(err)
 	}
 	d, err := os.Open(dir)
@@ -54,6 +63,28 @@ func Place(path, name string, write func(io.Writer) error) (at string, err error
 		return "", medium(err)
 	}
 	return path, nil
+}
+
+// unused moves a file to path, or to the first number of it that there is no file of, and returns where it is.
+func unused(from, path string) (at string, err error) {
+	end := filepath.Ext(path)
+	for i := 1; i <= maxSame; i++ {
+		at = path
+		if i > 1 {
+			at = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(path, end), i, end)
+		}
+		err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, at, unix.RENAME_NOREPLACE)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // not every file system can do it
+			if _, err = os.Lstat(at); err == nil {
+				continue
+			}
+			err = os.Rename(from, at)
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return at, err
+		}
+	}
+	return "", fmt.Errorf("%s: there are %d files of this name: %w", path, maxSame, fs.ErrExist)
 }
 
 // medium says what is wrong with a stick in words.

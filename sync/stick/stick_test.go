@@ -284,6 +284,19 @@ func TestPlace(t *testing.T) {
 	if at, err = stick.Place(filepath.Join(dir, "name"), "box-7.events", hello); err != nil || at != filepath.Join(dir, "name") {
 		t.Fatalf("under a name: %q, %v", at, err)
 	}
+	for i, want := range []string{"box-7-2.events", "box-7-3.events"} { // never over another
+		other := func(w io.Writer) error { _, err := fmt.Fprint(w, i); return err }
+		at, err := stick.Place(dir, "box-7.events", other)
+		if err != nil || at != filepath.Join(dir, want) {
+			t.Fatalf("beside another: %q, %v, want %s", at, err, want)
+		}
+		if b, err := os.ReadFile(at); err != nil || string(b) != fmt.Sprint(i) {
+			t.Errorf("%s holds %q, %v", want, b, err)
+		}
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "box-7.events")); err != nil || string(b) != "hello" {
+		t.Errorf("the first one holds %q, %v", b, err)
+	}
 	full := func(w io.Writer) error {
 		_, _ = io.WriteString(w, "a part of it")
 		return &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}
