@@ -9,8 +9,8 @@ import (
 	"sportello.example/sync/desired"
 )
 
-// File returns a file that the document of a box in that branch names by its SHA-256. It fails with ErrNoItem, for other files too:
-// what is meant for one box is no other's business. Reading fails when ctx has ended.
+// File returns a file that the document of a box in that branch names by its SHA-256. It fails with ErrNoItem, for other
+// files too: what is meant for one box is no other's business. Reading fails when ctx has ended.
 func (d *Desk) File(ctx context.Context, box uint32, branch, sha256 string) (*File, error) {
 	k, _, err := d.now(ctx)
 	if err != nil {

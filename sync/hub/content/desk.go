@@ -79,8 +79,8 @@ type Answer struct {
 	Same   bool           // the box has it
 }
 
-// State returns the document of a box in that branch, which says by ifNoneMatch (RFC 9110 §13.1.2; "": nothing) which one it has. When
-// that is the one it is to have, State waits until it is not, or until wait has passed.
+// State returns the document of a box in that branch, which says by ifNoneMatch (RFC 9110 §13.1.2; "": nothing) which
+// one it has. When that is the one it is to have, State waits until it is not, or until wait has passed.
 func (d *Desk) State(ctx context.Context, box uint32, branch, ifNoneMatch string, wait time.Duration) (Answer, error) {
 	have := parseTags(ifNoneMatch)
 	timer := time.NewTimer(wait)

@@ -52,7 +52,8 @@ type Organization struct {
 	Locality    string `toml:"locality"`
 }
 
-// LoadConfig reads a configuration file. A field it does not know is an error that says where. Errors are *program.UsageError.
+// LoadConfig reads a configuration file. A field it does not know is an error that says where. Errors are
+// *program.UsageError.
 func LoadConfig(path string) (Config, error) {
 	var c Config
 	if err := program.ReadConfig(path, &c, "“hub -h” lists the fields and what they mean"); err != nil {
