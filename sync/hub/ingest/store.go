@@ -96,6 +96,21 @@ type Alarm struct {
 	Done  time.Time // when somebody said that it is dealt with; zero: open. Raised again, it is open again.
 }
 
+// What one box can make a store keep is bounded, where it is not by the number of its events.
+const (
+	// MaxAlarms is how many alarms of one box and kind are kept singly. Others are counted under the key MoreAlarms.
+	MaxAlarms  = 1000
+	MoreAlarms = "more"
+	// maxBranches is how many histories of one chain are told apart. See history.collect.
+	maxBranches = 64
+	// maxDatings is how many of them are kept of one start of a box, and maxClocks of one epoch. An event is dated by the
+	// nearest; a box that learns the time more often than this has nothing new to say.
+	maxDatings = 32
+	maxClocks  = 4096
+	// manyEpochs is from how many of them on a box is doing something wrong.
+	manyEpochs = 100
+)
+
 // Changes are what one transaction writes.
 type Changes struct {
 	Received time.Time
@@ -143,6 +158,8 @@ type Tx interface {
 	// Rows returns the rows of one branch, not of its parents, that begin from number from to number to, in order. Only
 	// what identifies them is needed: Seq, Hash, Encoded and Missing.
 	Rows(ctx context.Context, id ChainID, branch int, from, to uint64) ([]Row, error)
+	// Epochs returns how many epochs of a box are stored, those that the transaction holds among them; at most most.
+	Epochs(ctx context.Context, box uint32, most int) (int, error)
 	// Datings returns what is known of the clocks of the boxes and epochs that the transaction holds.
 	Datings(ctx context.Context) ([]Dating, error)
 	// Write writes c. It is called once, last.

@@ -28,6 +28,7 @@ FROM unnest($1::bigint[], $2::smallint[]) AS c (numbering, stream)
 JOIN branch AS b ON b.numbering = c.numbering AND b.stream = c.stream
 ORDER BY b.numbering, b.stream, b.number`
 	heldDatings = `SELECT numbering, boot, mono, new FROM dating WHERE numbering = ANY ($1::bigint[]) ORDER BY numbering, boot, mono`
+	countEpochs = `SELECT count(*) FROM (SELECT 1 FROM numbering WHERE box = $1 LIMIT $2) AS n`
 	// Every partition has an index that ends with the number, so this is one step into each of them.
 	rowBefore = `
 SELECT hash, seq + count - 1 FROM event
@@ -311,6 +312,14 @@ func identify(r *ingest.Row, count uint64, reason uint8, hash []byte) (err error
 		r.Missing = &envelope.Missing{Count: count, Reason: envelope.Reason(reason), Hash: r.Hash}
 	}
 	return err
+}
+
+// Epochs implements ingest.Tx.
+func (t *ingestTx) Epochs(ctx context.Context, box uint32, most int) (n int, err error) {
+	if err := t.tx.QueryRow(ctx, countEpochs, box, most).Scan(&n); err != nil {
+		return 0, fmt.Errorf("epochs of box %d: %w", box, err)
+	}
+	return n, nil
 }
 
 // Datings implements ingest.Tx.

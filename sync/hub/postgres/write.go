@@ -32,9 +32,21 @@ FROM unnest($1::bigint[], $2::smallint[], $3::integer[], $4::bigint[], $5::bigin
   $10::boolean[], $11::text[], $12::smallint[], $13::text[], $14::text[], $15::integer[], $16::text[])
   AS j (numbering, stream, branch, seq, boot, mono, wall, quality, happened, certain, kind, schema, session, mode, pages, judged)
 WHERE e.numbering = j.numbering AND e.stream = j.stream AND e.branch = j.branch AND e.seq = j.seq`
+	// A key of its own is for so many of a box and kind only.
 	raiseAlarms = `
+WITH raised AS (
+  SELECT r.*, count(*) FILTER (WHERE a.id IS NULL) OVER (PARTITION BY r.box, r.kind ORDER BY r.key) AS fresh, a.id IS NOT NULL AS there
+  FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bigint[])
+    AS r (box, kind, key, text, first, at, n)
+  LEFT JOIN alarm AS a ON a.box = r.box AND a.kind = r.kind AND a.key = r.key
+), keyed AS (
+  SELECT box, kind, text, first, at, n, CASE
+    WHEN there OR fresh + (SELECT count(*) FROM alarm AS a WHERE a.box = raised.box AND a.kind = raised.kind) <= $8 THEN key
+    ELSE $9 END AS key
+  FROM raised
+)
 INSERT INTO alarm (box, kind, key, text, first, at, n)
-SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::bigint[])
+SELECT box, kind, key, max(text), min(first), max(at), sum(n)::bigint FROM keyed GROUP BY box, kind, key ORDER BY box, kind, key
 ON CONFLICT (box, kind, key) DO UPDATE
 SET text = excluded.text, at = greatest(alarm.at, excluded.at), n = alarm.n + excluded.n, done = NULL`
 )
@@ -204,6 +216,6 @@ func queueAlarms(b *pgx.Batch, alarms []ingest.Alarm) {
 		}
 	}
 	if len(box) > 0 {
-		b.Queue(raiseAlarms, box, kind, keys, text, first, when, n)
+		b.Queue(raiseAlarms, box, kind, keys, text, first, when, n, ingest.MaxAlarms, ingest.MoreAlarms)
 	}
 }

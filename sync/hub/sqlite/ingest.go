@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sportello.example/sync/envelope"
@@ -40,8 +41,15 @@ ON CONFLICT (box, epoch, boot, mono) DO UPDATE SET new = excluded.new`
 UPDATE entry SET certain = 1, happened = min(?1 + mono - ?2, received)
 WHERE certain = 0 AND boot > 0 AND boot = ?3 AND judged NOT IN ('unreadable', 'absent')
 AND chain IN (SELECT id FROM chain WHERE box = ?4 AND epoch = ?5)`
+	countEpochs = `SELECT count(*) FROM (SELECT DISTINCT epoch FROM chain WHERE box = ?1 LIMIT ?2)`
+	// A key of its own is for so many only.
 	putAlarm = `
-INSERT INTO alarm (box, kind, key, text, count, since, latest) VALUES (?1, ?2, ?3, ?4, 1, ?5, ?5)
+INSERT INTO alarm (box, kind, key, text, count, since, latest)
+SELECT ?1, ?2, CASE
+    WHEN EXISTS (SELECT 1 FROM alarm WHERE box = ?1 AND kind = ?2 AND key = ?3) THEN ?3
+    WHEN (SELECT count(*) FROM alarm WHERE box = ?1 AND kind = ?2) < ?6 THEN ?3
+    ELSE ?7 END, ?4, 1, ?5, ?5
+WHERE true
 ON CONFLICT (box, kind, key) DO UPDATE SET text = excluded.text, count = count + 1, latest = max(latest, excluded.latest), done = 0`
 )
 
@@ -195,6 +203,29 @@ func identify(r *ingest.Row, missing uint64, reason uint8, hash []byte) {
 	}
 }
 
+// Epochs implements ingest.Tx.
+func (t *ingesting) Epochs(ctx context.Context, box uint32, most int) (n int, err error) {
+	if err := t.tx.QueryRowContext(ctx, countEpochs, box, most).Scan(&n); err != nil {
+		return 0, fmt.Errorf("epochs of box %d: %w", box, err)
+	}
+	var held []envelope.Epoch // of these nothing may be stored yet
+	for _, id := range t.ids {
+		if _, stored := t.chains[id]; id.Box == box && !stored && !slices.Contains(held, id.Chain.Epoch) {
+			held = append(held, id.Chain.Epoch)
+		}
+	}
+	for _, e := range held {
+		var there bool
+		if err := t.tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM chain WHERE box = ? AND epoch = ?)`, box, string(e)).Scan(&there); err != nil {
+			return 0, fmt.Errorf("epochs of box %d: %w", box, err)
+		}
+		if !there {
+			n++
+		}
+	}
+	return min(n, most), nil
+}
+
 // Datings implements ingest.Tx.
 func (t *ingesting) Datings(ctx context.Context) ([]ingest.Dating, error) {
 	type clock struct {
@@ -278,7 +309,7 @@ func (t *ingesting) Write(ctx context.Context, c ingest.Changes) error {
 		return err
 	}
 	for _, a := range c.Alarms {
-		if _, err := t.tx.ExecContext(ctx, putAlarm, a.Box, a.Kind, a.Key, a.Text, millis(a.At)); err != nil {
+		if _, err := t.tx.ExecContext(ctx, putAlarm, a.Box, a.Kind, a.Key, a.Text, millis(a.At), ingest.MaxAlarms, ingest.MoreAlarms); err != nil {
 			return fmt.Errorf("alarm of box %d: %w", a.Box, err)
 		}
 	}

@@ -66,6 +66,68 @@ func alarms(t *testing.T, s Store) {
 	}
 }
 
+// manyAlarms tests that one box cannot fill the database with them.
+func manyAlarms(t *testing.T, s Store) {
+	id := chain(1, envelope.Legal)
+	raise := func(from, to int) {
+		t.Helper()
+		c := ingest.Changes{Received: now}
+		for i := from; i <= to; i++ {
+			c.Alarms = append(c.Alarms, ingest.Alarm{Box: 1, At: now, Kind: "gap", Key: fmt.Sprintf("%05d", i), Text: "gap"})
+		}
+		c.Alarms = append(c.Alarms, ingest.Alarm{Box: 2, At: now, Kind: "gap", Key: "k"}, ingest.Alarm{Box: 1, At: now, Kind: "fork", Key: "k"})
+		write(t, s, id, c)
+	}
+	raise(1, ingest.MaxAlarms-10)
+	raise(ingest.MaxAlarms-9, ingest.MaxAlarms+20) // ten have room
+	raise(1, 5)
+	raise(ingest.MaxAlarms+1, ingest.MaxAlarms+30)
+	as, err := s.Alarms(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range as {
+		want := 1
+		switch {
+		case a.Key == "k":
+			want = 4
+		case a.Key == ingest.MoreAlarms:
+			want = 20 + 30
+		case a.Key <= "00005":
+			want = 2
+		}
+		if a.Count != want {
+			t.Errorf("%d %s %s: %d times, want %d", a.Box, a.Kind, a.Key, a.Count, want)
+		}
+	}
+	if len(as) != ingest.MaxAlarms+1+2 {
+		t.Errorf("%d alarms, want %d and one for the others, and two of other kinds", len(as), ingest.MaxAlarms)
+	}
+}
+
+func epochs(t *testing.T, s Store) {
+	in := func(box uint32, n int) ingest.ChainID {
+		return ingest.ChainID{Box: box, Chain: envelope.Chain{Epoch: envelope.Epoch(fmt.Sprintf("%032x", n)), Stream: envelope.Legal}}
+	}
+	for i := range 5 {
+		grow(t, s, in(1, i), 1, now, nil)
+		grow(t, s, ingest.ChainID{Box: 1, Chain: envelope.Chain{Epoch: in(1, i).Chain.Epoch, Stream: envelope.Stats}}, 1, now, nil)
+	}
+	grow(t, s, in(2, 0), 1, now, nil)
+	for _, tt := range []struct {
+		held ingest.ChainID
+		most int
+		want int
+	}{{in(1, 3), 100, 5}, {in(1, 3), 4, 4}, {in(1, 7), 100, 6}, {in(1, 8), 6, 6}} {
+		within(t, s, tt.held, func(tx ingest.Tx) {
+			// A transaction that only looked may have left a numbering behind: one more is no harm.
+			if n, err := tx.Epochs(t.Context(), 1, tt.most); err != nil || n != tt.want {
+				t.Errorf("%+v: got %d, %v", tt, n, err)
+			}
+		})
+	}
+}
+
 func judged(t *testing.T, s Store) {
 	var all []ingest.Row
 	for box := uint32(1); box <= 3; box++ {

@@ -52,6 +52,8 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"what is no text", noText},
 		{"odd numbers", oddNumbers},
 		{"alarms", alarms},
+		{"more alarms than are kept", manyAlarms},
+		{"epochs", epochs},
 		{"judged anew", judged},
 		{"clocks", clocks},
 		{"counts", counts},
