@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"errors"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -97,6 +99,47 @@ func TestRefusedDocumentsAreNotAskedForAgain(t *testing.T) {
 	}
 	h.publish(Document{Version: 3})
 	at(t, f, 3)
+}
+
+// TestOlderProgram has a hub that asks for a newer program: this one keeps what it has, says so once, and goes on when it
+// is let in again.
+func TestOlderProgram(t *testing.T) {
+	h := newHub(t)
+	o := h.options(h.serve())
+	var said safeBuffer
+	o.Log = slog.New(slog.NewTextHandler(&said, nil))
+	h.publish(Document{Version: 1, Notices: []Notice{{ID: "a", Text: text("uno")}}})
+	f, _ := follow(t, o)
+	at(t, f, 1)
+	h.publish(Document{Version: 2, MinProgram: "v1.3.0"})
+	until(t, "it to be said", func() bool {
+		return strings.Contains(said.String(), `asks for release \"v1.3.0\" or later, this is \"v1.2.3\"`)
+	})
+	f.LineUp()
+	until(t, "another request", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return len(h.asked) >= 3 })
+	if n := strings.Count(said.String(), "desired state refused"); n != 1 || f.Version() != 1 || len(f.Notices()) != 1 {
+		t.Errorf("said %d times, at version %d with %d notices", n, f.Version(), len(f.Notices()))
+	}
+	h.publish(Document{Version: 3})
+	at(t, f, 3)
+}
+
+// safeBuffer is a log that is read while it is written.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }
 
 func TestGoingBack(t *testing.T) {

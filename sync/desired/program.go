@@ -22,6 +22,12 @@ func programFits(release, least string) bool {
 	return !ok || have.compare(want) >= 0
 }
 
+// ValidRelease says whether s can be asked for by a document: whether it is a version such as v1.2.3.
+func ValidRelease(s string) bool {
+	_, ok := parseVersion(s)
+	return ok
+}
+
 // version is a version by the rules of Semantic Versioning 2.0.0.
 type version struct {
 	number [3]uint64

@@ -44,6 +44,8 @@ type Kept struct {
 	Notices []Notice // that were not taken back, oldest first
 	Items   []Item   // by name
 	Keys    []Key    // not retired, the one to use first
+	// MinProgram is the oldest release that may follow documents; "": every one.
+	MinProgram string
 	// GoBack says which boxes have leave to go back once, and to which version.
 	GoBack map[uint32]uint64
 }
@@ -101,6 +103,9 @@ type Store interface {
 	AddNotice(ctx context.Context, n Notice) error
 	// RemoveNotice takes a notice back. It fails with ErrNoNotice.
 	RemoveNotice(ctx context.Context, id string, now time.Time) error
+
+	// SetMinProgram says which release is the oldest that may follow documents; "": every one.
+	SetMinProgram(ctx context.Context, release string) error
 
 	// AddPart stores a piece of a file (PartSize), counted from 0, over what was there.
 	AddPart(ctx context.Context, sha256 string, n int, b []byte, now time.Time) error

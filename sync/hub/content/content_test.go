@@ -428,6 +428,28 @@ func TestFilesAreForWhomTheyAreNamed(t *testing.T) {
 	}
 }
 
+// TestRequire asks for a release, which is a document like any other: what asks for none comes again after it.
+func TestRequire(t *testing.T) {
+	h := newTown(t)
+	first, tag := h.want(t, h.Desk, "", 1)
+	if err := h.Require(t.Context(), "v1.4.0"); err != nil {
+		t.Fatal(err)
+	}
+	h.noticed()
+	second, tag := h.want(t, h.Desk, tag, 2)
+	if err := h.Require(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	h.noticed()
+	third, _ := h.want(t, h.Desk, tag, 3)
+	if first.MinProgram != "" || second.MinProgram != "v1.4.0" || third.MinProgram != "" {
+		t.Errorf("documents ask for %q, %q, %q", first.MinProgram, second.MinProgram, third.MinProgram)
+	}
+	if err := h.Require(t.Context(), "1.4"); !errors.Is(err, content.ErrInvalid) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestOfficeRefuses(t *testing.T) {
 	h := newTown(t)
 	text := func(s string) map[string]string { return map[string]string{"it": s} }

@@ -38,10 +38,8 @@ type Config struct {
 	Key   ed25519.PrivateKey // signs documents
 	// Also are other public keys that the hub signs with, or will: boxes learn them from documents.
 	Also []ed25519.PublicKey
-	// MinProgram is the oldest release that may follow these documents; "": every one.
-	MinProgram string
-	Now        func() time.Time
-	Log        *slog.Logger
+	Now  func() time.Time
+	Log  *slog.Logger
 }
 
 // Desk hands boxes their documents and files. Make one with New; its methods may be called at the same time. While Run

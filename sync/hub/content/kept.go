@@ -15,7 +15,6 @@ type kept struct {
 	special map[uint32]bool // boxes that something is for
 	branch  map[string]bool // branches that something is for
 	until   time.Time       // when the next notice is over, zero: none is
-	min     string
 	sign    [][]byte
 
 	mu   sync.Mutex
@@ -28,7 +27,7 @@ type made struct {
 }
 
 func newKept(k Kept, cfg Config, now time.Time) *kept {
-	out := &kept{Kept: k, special: map[uint32]bool{}, branch: map[string]bool{}, min: cfg.MinProgram, made: map[string]made{}}
+	out := &kept{Kept: k, special: map[uint32]bool{}, branch: map[string]bool{}, made: map[string]made{}}
 	out.sign = [][]byte{publicOf(cfg)}
 	for _, p := range cfg.Also {
 		out.sign = append(out.sign, p)
@@ -83,7 +82,7 @@ func (k *kept) document(box uint32, branch string) (desired.Document, [32]byte) 
 
 // make collects what a box is to have. Box 0 is one that nothing is for in particular.
 func (k *kept) make(box uint32, branch string) desired.Document {
-	doc := desired.Document{Box: box, MinProgram: k.min, SealKeys: [][]byte{}, SignKeys: k.sign}
+	doc := desired.Document{Box: box, MinProgram: k.MinProgram, SealKeys: [][]byte{}, SignKeys: k.sign}
 	for _, key := range k.Keys {
 		doc.SealKeys = append(doc.SealKeys, key.Public)
 	}

@@ -77,6 +77,18 @@ func (o *Office) AddNotice(ctx context.Context, n Notice) (Notice, error) {
 	return n, nil
 }
 
+// Require says which release of the boxes' program is the oldest that may follow documents from now on; "": every one.
+// An older one goes on with the document that it has, and says so. It fails with ErrInvalid.
+func (o *Office) Require(ctx context.Context, release string) error {
+	if release != "" && !desired.ValidRelease(release) {
+		return fmt.Errorf("%q is not a release such as v1.4.0: %w", release, ErrInvalid)
+	}
+	if err := o.Store.SetMinProgram(ctx, release); err != nil {
+		return fmt.Errorf("require release %s: %w", release, err)
+	}
+	return nil
+}
+
 // validLanguage says whether s looks like a language tag (BCP 47).
 func validLanguage(s string) bool {
 	for i, part := range strings.Split(s, "-") {

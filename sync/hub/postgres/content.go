@@ -19,6 +19,8 @@ const (
 	readChanges  = `SELECT n FROM content_change`
 	holdChanges  = `SELECT n FROM content_change FOR UPDATE`
 	raiseChanges = `UPDATE content_change SET n = n + 1`
+	readAtOnce   = `SELECT n, min_program FROM content_change`
+	saveProgram  = `UPDATE content_change SET min_program = $1`
 	addNotice    = `INSERT INTO notice (id, severity, box, branch, begins, until, text, created) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
 	removeNotice = `UPDATE notice SET removed = $1 WHERE id = $2 AND removed IS NULL`
 	listNotices  = `SELECT id, severity, box, branch, begins, until, text, created FROM notice WHERE removed IS NULL ORDER BY created, id`
@@ -81,7 +83,7 @@ func (s *Store) Kept(ctx context.Context) (k content.Kept, err error) {
 	err = again(ctx, func() error {
 		return pgx.BeginTxFunc(ctx, s.pool, o, func(tx pgx.Tx) error {
 			k = content.Kept{GoBack: map[uint32]uint64{}}
-			if err := tx.QueryRow(ctx, readChanges).Scan(&k.Changes); err != nil {
+			if err := tx.QueryRow(ctx, readAtOnce).Scan(&k.Changes, &k.MinProgram); err != nil {
 				return err
 			}
 			var errs [4]error
@@ -141,6 +143,14 @@ func (s *Store) AddNotice(ctx context.Context, n content.Notice) error {
 	}
 	return s.change(ctx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, addNotice, n.ID, string(n.Severity), n.Box, n.Branch, stamp(n.From), stamp(n.Until), text, stamp(n.Created))
+		return err
+	})
+}
+
+// SetMinProgram implements content.Store.
+func (s *Store) SetMinProgram(ctx context.Context, release string) error {
+	return s.change(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, saveProgram, release)
 		return err
 	})
 }

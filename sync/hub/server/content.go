@@ -369,11 +369,45 @@ the box keeps these files until “hub content remove --box NUMBER --all”.`,
 		},
 	}
 	rollback.Flags().Uint64Var(&to, "to", 0, "`version` to go back to")
+	require := &cobra.Command{
+		Use: "require [RELEASE]", Short: "Say which release of the box's program is the oldest that gets anything new",
+		Long: `Say which release of the box's program is the oldest that may follow documents: notices,
+files and keys. A box with an older one goes on with the document that it has, says so in its
+log, and stands in “hub box list” with that document's version, until it is updated. So a
+notice does not reach it either. Without RELEASE the command says what is required; an empty
+one, "", lets every box in again.`,
+		Example: "  hub content require v1.4.0\n  hub content require \"\"",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return &program.UsageError{Err: fmt.Errorf("%s needs one release", cmd.CommandPath()), Hint: "hub content require v1.4.0"}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return doRecords(f, cmd, func(r *records, _ settings) error {
+				if len(args) == 1 {
+					if err := office(r).Require(cmd.Context(), args[0]); err != nil {
+						return invalid(err)
+					}
+				}
+				k, err := r.store.Kept(cmd.Context())
+				if err != nil {
+					return err
+				}
+				said := "every release may follow documents"
+				if k.MinProgram != "" {
+					said = "release " + k.MinProgram + " or later is required to follow documents"
+				}
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), said)
+				return err
+			})
+		},
+	}
 	for _, c := range []*cobra.Command{put, remove, versions, rollback} {
 		c.Flags().Uint32Var(&box, "box", 0, "`number` of the box (default: all)")
 	}
 	root := groupCommand("content", "Give boxes files", "files")
-	root.AddCommand(put, list, remove, versions, rollback)
+	root.AddCommand(put, list, remove, versions, rollback, require)
 	return root
 }
 

@@ -16,6 +16,8 @@ var _ content.Store = (*Store)(nil)
 const (
 	readChanges  = `SELECT n FROM content_change`
 	raiseChanges = `UPDATE content_change SET n = n + 1`
+	readAtOnce   = `SELECT n, min_program FROM content_change`
+	saveProgram  = `UPDATE content_change SET min_program = ?`
 	addNotice    = `INSERT INTO notice (id, severity, box, branch, begins, until, text, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
 	removeNotice = `UPDATE notice SET removed = ? WHERE id = ? AND removed = ''`
 	listNotices  = `SELECT id, severity, box, branch, begins, until, text, created FROM notice WHERE removed = '' ORDER BY created, id`
@@ -95,7 +97,7 @@ func (s *Store) Kept(ctx context.Context) (k content.Kept, err error) {
 	defer func() { _ = tx.Rollback() }() // nothing was changed
 	k.GoBack = map[uint32]uint64{}
 	err = errors.Join(
-		tx.QueryRowContext(ctx, readChanges).Scan(&k.Changes),
+		tx.QueryRowContext(ctx, readAtOnce).Scan(&k.Changes, &k.MinProgram),
 		each(ctx, tx, func(rows *sql.Rows) error {
 			n, err := scanNotice(rows)
 			k.Notices = append(k.Notices, n)
@@ -177,6 +179,14 @@ func (s *Store) AddNotice(ctx context.Context, n content.Notice) error {
 	}
 	return s.change(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, addNotice, n.ID, string(n.Severity), n.Box, n.Branch, stamp(n.From), stamp(n.Until), string(text), stamp(n.Created))
+		return err
+	})
+}
+
+// SetMinProgram implements content.Store.
+func (s *Store) SetMinProgram(ctx context.Context, release string) error {
+	return s.change(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, saveProgram, release)
 		return err
 	})
 }

@@ -64,6 +64,12 @@ func notices(t *testing.T, s Store) {
 	if got := kept(t, s).Notices; len(got) != 1 || got[0].ID != "a" {
 		t.Errorf("got %+v", got)
 	}
+	for _, release := range []string{"v1.4.0", ""} {
+		raised(t, s, "require a release", func() error { return s.SetMinProgram(t.Context(), release) }, nil)
+		if got := kept(t, s).MinProgram; got != release {
+			t.Errorf("required is %q, want %q", got, release)
+		}
+	}
 }
 
 // addFile stores bytes in pieces and returns what names them.

@@ -1,7 +1,8 @@
 -- Raised with every change of what boxes are to have, so that other hubs notice. Its row is held by who changes it.
 CREATE TABLE content_change (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
-    n   bigint  NOT NULL
+    n   bigint  NOT NULL,
+    min_program text NOT NULL DEFAULT ''         -- the oldest release that may follow documents, '': every one
 );
 INSERT INTO content_change (n) VALUES (1);
 

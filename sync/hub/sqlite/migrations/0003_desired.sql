@@ -1,7 +1,8 @@
 -- Raised with every change of what boxes are to have, so that other processes notice.
 CREATE TABLE content_change (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    n   INTEGER NOT NULL
+    n   INTEGER NOT NULL,
+    min_program TEXT NOT NULL DEFAULT ''     -- the oldest release that may follow documents, '': every one
 ) STRICT;
 INSERT INTO content_change (one, n) VALUES (1, 1);
 
