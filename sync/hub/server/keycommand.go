@@ -222,6 +222,20 @@ other hubs, then run “hub key rotate”, which uses it.`,
 	var force bool
 	retire := &cobra.Command{
 		Use: "retire ID", Short: "Give up a key: what is still sealed to it can never be read", Args: oneName("the ID of one key", "“hub key list” shows the IDs"),
+		Long: `Give up a key: what is still sealed to it can never be read. The private key stays in the folder
+keys under a name that nothing reads, until somebody deletes it.
+
+The command refuses while a box may need the key, as far as the hub has been told: for events
+that wait there, for those that it can never deliver and keeps (“hub box list” counts them), or
+because it has not said yet that it seals to the newer key. Three things nobody tells the hub:
+
+  - a queue that was set aside on a box after its file was damaged (box.db.corrupt-… in the
+    box's data folder) may hold texts that only this key opens;
+  - so may a USB stick that has not been imported, and an old copy of a box's disk;
+  - and so may what a hub without this private key has stored unopened (“hub alarm list”,
+    not_opened): start one that has the key, and let it open them.
+
+So keep the retired file, somewhere safe and apart, for as long as texts may have to be read.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return doKeys(f, cmd, func(k *keyDesk) error { return k.retire(cmd.Context(), cmd.OutOrStdout(), args[0], force) })
 		},
@@ -376,7 +390,7 @@ func (k *keyDesk) retire(ctx context.Context, out io.Writer, id string, force bo
 			}
 			return &program.HintError{
 				Err:  fmt.Errorf("key %s may still be needed: %s%s", id, strings.Join(waiting, "; "), more),
-				Hint: "wait until every box has delivered what it holds, or shut out those that are gone (“hub box revoke”); --force gives up what they hold",
+				Hint: "wait until every box has delivered what it holds, look after what it can never deliver (“appliance sync status --dead” at the box), or shut out those that are gone (“hub box revoke”); --force gives up what they hold",
 			}
 		}
 	}
@@ -421,6 +435,8 @@ func (k *keyDesk) waits(ctx context.Context, b fleet.Box, r keyRow) (string, err
 	switch {
 	case rep == nil:
 		return "has never said what it holds", nil
+	case slices.Contains(rep.SealKeys, r.ID) && rep.Dead > 0:
+		return fmt.Sprintf("holds events sealed to it, and keeps %d that it can never deliver, which may be among them", rep.Dead), nil
 	case slices.Contains(rep.SealKeys, r.ID):
 		return "holds events sealed to it", nil
 	case !b.Contact.After(r.next), rep.Clock == "synced" && !rep.Time.After(r.next):

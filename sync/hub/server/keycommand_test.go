@@ -92,6 +92,8 @@ func TestRetireWaitsForEveryBox(t *testing.T) {
 	refused("has never said what it holds")
 	heard(wire.Report{Time: time.Now(), Clock: "synced", SealKeys: []string{old}})
 	refused("holds events sealed to it")
+	heard(wire.Report{Time: time.Now(), Clock: "synced", Dead: 3, SealKeys: []string{old}})
+	refused("holds events sealed to it, and keeps 3 that it can never deliver")
 	heard(wire.Report{Time: time.Now().Add(-2 * time.Hour), Clock: "synced"})
 	refused("has not been heard of since the key was replaced")
 	heard(wire.Report{Time: time.Unix(60, 0), Clock: "unknown"})
