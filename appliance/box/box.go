@@ -217,6 +217,16 @@ func (b *Box) disk(full bool) {
 	b.showDisk()
 }
 
+// lookAtDisk finds out how much room there is. A disk that hangs does not keep the other lights from being set.
+func (b *Box) lookAtDisk(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := b.queue.Look(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		b.log.Warn("room on the disk not known", "err", err)
+	}
+	b.showDisk()
+}
+
 // showDisk sets the light of the disk.
 func (b *Box) showDisk() {
 	state := b.queue.DiskState()
@@ -348,10 +358,7 @@ func (b *Box) keep(ctx context.Context) error {
 			b.board.Set(health.Network, health.Down, "no_interface")
 		}
 		b.clock.Look()
-		if err := b.queue.Look(ctx); err != nil && ctx.Err() == nil {
-			b.log.Error("room on the disk not known", "err", err)
-		}
-		b.showDisk()
+		b.lookAtDisk(ctx)
 		if !b.desk.Busy() {
 			b.crowded.Store(false)
 		}

@@ -60,6 +60,9 @@ func (s *Store) checkStructure(ctx context.Context, large bool) error {
 // checkAgain is how long a check that was interrupted waits: it was because it kept the log from shrinking.
 const checkAgain = 10 * time.Minute
 
+// checkLimit is how long the check of one table may take: one of a gigabyte takes seconds, on a slow card minutes.
+const checkLimit = 30 * time.Minute
+
 // checkQueues checks the structure of the queues' tables, one after the other, until ctx ends.
 func (s *Store) checkQueues(ctx context.Context) {
 	for _, stream := range envelope.Streams() {
@@ -84,7 +87,7 @@ func (s *Store) checkQueue(ctx context.Context, stream envelope.Stream) error {
 	s.mu.RLock()
 	generation := s.readers
 	s.mu.RUnlock()
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()
 	defer context.AfterFunc(generation, cancel)()
 	return sqldb.CheckTable(ctx, s.read, table(stream))

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,8 +37,9 @@ type op struct {
 	done  chan error
 }
 
-// write has do run in a transaction, together with others, and returns when it is on the disk or known not to be. do
-// may run twice: what it does must depend on its work alone. It returns kiosk.ErrDiskFull when there is no room.
+// write has do run in a transaction, together with others, and returns when it is on the disk or known not to be, or when
+// ctx has ended: then it may come to be on the disk all the same, as when a card takes very long, and do may still run.
+// do may run twice: what it does must depend on its work alone. It returns kiosk.ErrDiskFull when there is no room.
 func (s *Store) write(ctx context.Context, do func(*work) error) error {
 	return s.submit(&op{ctx: ctx, do: do, done: make(chan error, 1)})
 }
@@ -62,7 +64,17 @@ func (s *Store) submit(o *op) error {
 	if first {
 		s.poke()
 	}
-	return <-o.done
+	select {
+	case err := <-o.done:
+		return err
+	case <-o.ctx.Done():
+	}
+	select {
+	case err := <-o.done:
+		return err
+	default:
+		return fmt.Errorf("not known to be stored: %w", o.ctx.Err())
+	}
 }
 
 // poke makes the committer look.
@@ -332,6 +344,11 @@ func (w *work) run(query string, args ...any) error {
 
 // prepared returns the statement, which is prepared once.
 func (s *Store) prepared(ctx context.Context, query string) (*sql.Stmt, error) {
+	if s.broken {
+		if err := s.reconnect(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if st := s.statements[query]; st != nil {
 		return st, nil
 	}
@@ -341,6 +358,17 @@ func (s *Store) prepared(ctx context.Context, query string) (*sql.Stmt, error) {
 	}
 	s.statements[query] = st
 	return st, nil
+}
+
+// closeStatements closes what was prepared, unless the connection has gone with it: closing that again would crash.
+func (s *Store) closeStatements() (err error) {
+	if s.conn != nil && s.conn.Raw(func(any) error { return nil }) == nil {
+		for _, st := range s.statements {
+			err = errors.Join(err, st.Close())
+		}
+	}
+	clear(s.statements)
+	return err
 }
 
 // insertSizes are how many rows one statement inserts: of a large group most of the time goes into calling SQLite.
@@ -434,6 +462,9 @@ const countSQL = `UPDATE counter SET value = value + ? WHERE name = ?`
 func (w *work) committed() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
 	defer cancel()
+	if w.s.broken && w.s.reconnect(ctx) != nil {
+		return false
+	}
 	if w.number != w.s.number {
 		var name string
 		err := w.s.conn.QueryRowContext(ctx, `SELECT name FROM epoch WHERE number = ?`, w.number).Scan(&name)
@@ -463,8 +494,29 @@ func (w *work) undo() {
 	w.began = false
 	ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
 	defer cancel()
+	_, err := w.s.conn.ExecContext(ctx, "ROLLBACK")
 	// After some errors (a full disk) SQLite has rolled back by itself, and says that there is nothing to roll back.
-	_, _ = w.s.conn.ExecContext(ctx, "ROLLBACK")
+	if err != nil && !strings.Contains(err.Error(), "no transaction is active") {
+		w.s.log.Error("transaction not rolled back: the connection to the database is replaced", "err", err)
+		w.s.broken = true
+	}
+}
+
+// reconnect replaces the connection that writes, which is in a state that nobody knows: what was not committed goes with it.
+func (s *Store) reconnect(ctx context.Context) error {
+	_ = s.closeStatements()
+	_ = s.conn.Raw(func(any) error { return driver.ErrBadConn }) // so that nobody gets it again
+	_ = s.conn.Close()
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to the database again: %w", err)
+	}
+	s.conn = conn
+	if err := s.limitTo(ctx, int(s.limit.Load())); err != nil {
+		return err
+	}
+	s.broken = false
+	return nil
 }
 
 // publish makes known in memory, and to the witness, what was committed.

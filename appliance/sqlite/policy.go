@@ -81,23 +81,32 @@ func (s *Store) trimLog() {
 		}
 		return
 	}
-	if info.Size() <= logLimit {
-		return
+	if info.Size() > logLimit {
+		s.cutLog(info.Size())
 	}
+}
+
+// cutLog cuts the write-ahead log, which has so many bytes.
+func (s *Store) cutLog(size int64) {
 	s.interruptReaders()
 	s.gate.Lock() // until they have gone, which takes no time, and keeps others from coming in between
 	defer s.gate.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
 	defer cancel()
 	var busy, logged, moved int
+	var err error
 	// Who reads from another process is not waited for.
 	if _, err = s.conn.ExecContext(ctx, "PRAGMA busy_timeout = 20"); err == nil {
 		err = s.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &logged, &moved)
-		_, back := s.conn.ExecContext(ctx, "PRAGMA busy_timeout = 5000")
+	}
+	after, done := context.WithTimeout(context.Background(), writeLimit)
+	defer done()
+	if _, back := s.conn.ExecContext(after, "PRAGMA busy_timeout = 5000"); back != nil {
+		s.broken = true // who writes would wait for no lock
 		err = errors.Join(err, back)
 	}
 	if err != nil || busy != 0 {
-		s.log.Warn("write-ahead log not cut: somebody is reading", "bytes", info.Size(), "err", err)
+		s.log.Warn("write-ahead log not cut: somebody is reading", "bytes", size, "err", err)
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 
 // Enqueue stores events, all or none, and returns when they survive a pulled plug. It does not wait for the network. It
 // returns kiosk.ErrDiskFull when there is no room, and an error that matches kiosk.ErrOffline when something private is
-// to be sealed and the hub's key is not known yet. When the disk is nearly full (DiskState) only events of the legal stream
+// to be sealed and the hub's key is not known yet. When ctx ends first, nobody knows yet whether they will be stored. When the disk is nearly full (DiskState) only events of the legal stream
 // are stored; the others are counted, and the hub is told how many they were as soon as there is room.
 func (s *Store) Enqueue(ctx context.Context, events ...event.Event) error {
 	items := make([]item, 0, 1)

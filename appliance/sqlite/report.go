@@ -105,7 +105,7 @@ func (s *Store) Report(ctx context.Context) (r wire.Report, err error) {
 	return r, nil
 }
 
-// sealKeys lists the hub keys that events are closed to which are still here, in hexadecimal.
+// sealKeys lists the hub keys that events are closed to which are still here, dead or not, in hexadecimal.
 func (s *Store) sealKeys(ctx context.Context, q querier) (keys []string, err error) {
 	rows, err := q.QueryContext(ctx, `SELECT DISTINCT s.key FROM sealed s JOIN chain c ON c.epoch = s.epoch AND c.stream = s.stream WHERE s.last > c.base`)
 	if err != nil {
@@ -121,8 +121,55 @@ func (s *Store) sealKeys(ctx context.Context, q querier) (keys []string, err err
 		copy(id[:], b)
 		keys = append(keys, id.String())
 	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	dead, err := s.keysOfDead(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	keys = append(keys, dead...)
 	slices.Sort(keys)
-	return keys, rows.Err()
+	return slices.Compact(keys), nil
+}
+
+// keysOfDead lists the hub keys that events among the dead are closed to: somebody may want to look at them. They are read
+// again when there are others.
+func (s *Store) keysOfDead(ctx context.Context, q querier) ([]string, error) {
+	s.deadMu.Lock()
+	defer s.deadMu.Unlock()
+	var last int64
+	var n uint64
+	if err := q.QueryRowContext(ctx, `SELECT coalesce(max(id), 0), count(*) FROM dead`).Scan(&last, &n); err != nil {
+		return nil, err
+	}
+	if last == s.deadLast && n == s.deadN {
+		return s.deadKeys, nil
+	}
+	rows, err := q.QueryContext(ctx, `SELECT envelope FROM dead`)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var keys []string
+	for rows.Next() {
+		var b []byte
+		if err := rows.Scan(&b); err != nil {
+			return nil, err
+		}
+		e, err := envelope.Parse(b)
+		if err != nil {
+			continue // damaged: it opens with no key
+		}
+		if key, ok := seal.KeyOf(e.Sealed); ok && !slices.Contains(keys, key.String()) {
+			keys = append(keys, key.String())
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	s.deadLast, s.deadN, s.deadKeys = last, n, keys
+	return keys, nil
 }
 
 // DeadEvent is an event that can never be delivered.

@@ -34,7 +34,7 @@ func (s *Store) settle(ctx context.Context, c envelope.Chain, p piece) error {
 		}
 		return w.bury(st.snapshot(), st, p.gap, "damaged")
 	})
-	if settled {
+	if err == nil && settled {
 		s.log.ErrorContext(ctx, "the disk has changed what was queued", "chain", c.String(), "from", p.first, "to", p.last, "repaired", p.repair)
 	}
 	return err

@@ -56,12 +56,18 @@ type Store struct {
 	refused    int              // events not taken for want of room and not reported
 	clock      *item            // what this start has learned of the time
 	untold     []envelope.Epoch // that ended in this start, before it had learned anything
+	broken     bool             // conn is to be replaced before anything else
 	starting   bool             // the database may grow a little larger than else: see startReserve
 
 	state   atomic.Int32 // of the disk
 	limit   atomic.Int64 // how large the database may grow, in pages; 0: no limit
 	behind  atomic.Bool  // events of a first release's file wait for room
 	suspect atomic.Bool  // the structure of the database was found damaged
+
+	deadMu   sync.Mutex // guards the fields that follow
+	deadLast int64      // the last one of the dead, and how many there were …
+	deadN    uint64     // … when these were looked for:
+	deadKeys []string   // keys that they are closed to
 
 	mu        sync.RWMutex // guards the fields that follow; the goroutine that writes may read them without
 	number    int64        // of the present epoch
@@ -172,7 +178,9 @@ func open(ctx context.Context, cfg Config, w *witness, t testimony, known, aside
 	if s.starting = most > 0; s.starting {
 		most += startReserve
 	}
-	if s.db, err = sqldb.Open(ctx, cfg.Path, sub, sqldb.Options{MaxPages: most}); err != nil {
+	checks, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
+	if s.db, err = sqldb.Open(checks, cfg.Path, sub, sqldb.Options{MaxPages: most}); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -185,13 +193,13 @@ func open(ctx context.Context, cfg Config, w *witness, t testimony, known, aside
 		return nil, err
 	}
 	large := info.Size() > checkAtOnce && !t.suspect
-	if err := s.checkStructure(ctx, large); err != nil {
+	if err := s.checkStructure(checks, large); err != nil {
 		return nil, err
 	}
-	if s.read, err = sqldb.OpenRead(ctx, cfg.Path); err != nil {
+	if s.read, err = sqldb.OpenRead(checks, cfg.Path); err != nil {
 		return nil, err
 	}
-	if s.conn, err = s.db.Conn(ctx); err != nil {
+	if s.conn, err = s.db.Conn(checks); err != nil {
 		return nil, err
 	}
 	if err := s.begins(ctx, t, known, aside); err != nil {
@@ -208,11 +216,13 @@ func open(ctx context.Context, cfg Config, w *witness, t testimony, known, aside
 
 // begins finds out where the numbers go on, and does what is to be done at each start.
 func (s *Store) begins(ctx context.Context, t testimony, known, aside bool) error {
-	damaged, err := s.load(ctx)
+	first, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
+	damaged, err := s.load(first)
 	if err != nil {
 		return err
 	}
-	counters, err := s.counters(ctx)
+	counters, err := s.counters(first)
 	if err != nil {
 		return err
 	}
@@ -228,7 +238,9 @@ func (s *Store) begins(ctx context.Context, t testimony, known, aside bool) erro
 	if known && !t.clean {
 		s.log.InfoContext(ctx, "the program had not ended of its own accord", "boot", t.boot)
 	}
-	reason, lost, err := s.judge(ctx, t, known, counters["witnessed"] > 0, damaged)
+	then, cancel := context.WithTimeout(ctx, openLimit) // taking over takes as long as it takes
+	defer cancel()
+	reason, lost, err := s.judge(then, t, known, counters["witnessed"] > 0, damaged)
 	if err != nil {
 		return err
 	}
@@ -276,7 +288,7 @@ func (s *Store) begins(ctx context.Context, t testimony, known, aside bool) erro
 		s.open[row.ID] = true
 	}
 	s.starting = false
-	return s.limitTo(ctx, int(s.limit.Load()))
+	return s.limitTo(then, int(s.limit.Load()))
 }
 
 // testify tells the witness where the start has left off. Without a witness the box goes on: it is there for damage.
@@ -340,10 +352,8 @@ func (s *Store) closeFiles() (err error) {
 	if s.read != nil {
 		err = s.read.Close()
 	}
-	for _, st := range s.statements {
-		err = errors.Join(err, st.Close())
-	}
-	if s.conn != nil {
+	err = errors.Join(err, s.closeStatements())
+	if s.conn != nil && !s.broken {
 		err = errors.Join(err, s.conn.Close())
 	}
 	return errors.Join(err, s.db.Close())

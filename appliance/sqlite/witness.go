@@ -120,12 +120,14 @@ func parseWitness(b []byte) (t testimony, generation uint64, err error) {
 // witness is the open file. Its methods are safe for concurrent use.
 type witness struct {
 	f    *os.File
-	fail func(error) // told of writes that fail: the queue goes on without
+	fail func(error) // told once of writes that fail, until one does not: the queue goes on without
 
 	mu         sync.Mutex // guards the fields that follow
 	generation uint64
 	buf        []byte
 	dirty      bool
+	again      bool        // the last sync failed: what was written is written again, for the kernel may have given it up
+	failed     bool        // fail was told
 	timer      *time.Timer // runs sync, armed while dirty
 	closed     bool
 
@@ -134,6 +136,9 @@ type witness struct {
 
 // syncEvery is how long what was written may take to reach the disk.
 const syncEvery = time.Second
+
+// retryEvery is how long it takes until what could not be written is tried again.
+const retryEvery = 10 * time.Second
 
 // openWitness opens or makes the file and locks it, so that no other process counts on in the same queue. known says
 // whether it could be read. ErrInUse.
@@ -170,9 +175,14 @@ func (w *witness) write(t testimony) {
 	}
 	w.generation++
 	w.buf = t.appendSlot(w.buf[:0], w.generation)
+	w.put()
+}
+
+// put writes buf where it belongs, and sees to it that it is synced. The caller holds mu.
+func (w *witness) put() {
 	if _, err := w.f.WriteAt(w.buf, int64(w.generation%2)*slotStride); err != nil {
-		w.fail(err)
-		return
+		w.again = true
+		w.complain(err)
 	}
 	if !w.dirty {
 		w.dirty = true
@@ -184,6 +194,14 @@ func (w *witness) write(t testimony) {
 	}
 }
 
+// complain tells of the first failure. The caller holds mu.
+func (w *witness) complain(err error) {
+	if !w.failed {
+		w.failed = true
+		w.fail(err)
+	}
+}
+
 func (w *witness) background() {
 	w.mu.Lock()
 	if w.closed || !w.dirty {
@@ -191,11 +209,31 @@ func (w *witness) background() {
 		return
 	}
 	w.dirty = false
+	if w.again {
+		if _, err := w.f.WriteAt(w.buf, int64(w.generation%2)*slotStride); err != nil {
+			w.dirty = true
+			w.timer.Reset(retryEvery)
+			w.mu.Unlock()
+			return
+		}
+		w.again = false
+	}
 	w.syncing.Add(1)
 	w.mu.Unlock() // who writes meanwhile does not wait for the disk
 	defer w.syncing.Done()
-	if err := w.sync(); err != nil {
-		w.fail(err)
+	err := w.sync()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err == nil:
+		w.failed = w.failed && w.again
+	case !w.closed:
+		w.again = true
+		w.complain(err)
+		if !w.dirty {
+			w.dirty = true
+			w.timer.Reset(retryEvery)
+		}
 	}
 }
 

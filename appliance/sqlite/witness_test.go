@@ -2,8 +2,12 @@ package sqlite
 
 import (
 	"bytes"
+	"errors"
+	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"sportello.example/sync/envelope"
 )
@@ -64,6 +68,48 @@ func TestWitnessFile(t *testing.T) {
 	if err := w.close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestWitnessFails has writing and syncing fail for a while: that is said once, and it is tried again.
+func TestWitnessFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "w")
+		told := 0
+		w, _, _, err := openWitness(path, func(error) { told++ })
+		if err != nil {
+			t.Fatal(err)
+		}
+		good := w.f
+		if w.f, err = os.Open(os.DevNull); err != nil { // neither can be done there
+			t.Fatal(err)
+		}
+		said := someTestimony()
+		for i := range 5 {
+			said.boot = uint32(i)
+			w.write(said)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		}
+		if told != 1 {
+			t.Errorf("said %d times", told)
+		}
+		w.mu.Lock()
+		bad := w.f
+		w.f = good
+		w.mu.Unlock()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _, err := parseWitness(b); err != nil || got != said || w.again || w.failed {
+			t.Errorf("got %+v, %v, want %+v: it was not written again", got, err, said)
+		}
+		if err := errors.Join(bad.Close(), w.close()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func FuzzWitness(f *testing.F) {
