@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"slices"
 	"time"
 
 	"sportello.example/sync/envelope"
@@ -18,7 +19,32 @@ type clocks map[start][]Dating
 
 func (c clocks) add(d Dating) {
 	k := start{d.ID.Box, d.ID.Chain.Epoch, d.Boot}
+	if i := slices.IndexFunc(c[k], func(o Dating) bool { return o.Mono == d.Mono }); i >= 0 {
+		c[k][i] = d
+		return
+	}
 	c[k] = append(c[k], d)
+}
+
+// room reports whether another word on a clock is to be kept. Half of the room of one start is for those that come first,
+// the other for those that come after twice the time: so there is one near every event, however often and for however
+// long a box says something.
+func (c clocks) room(d Dating) bool {
+	known := c[start{d.ID.Box, d.ID.Chain.Epoch, d.Boot}]
+	all := 0
+	for k, ds := range c {
+		if k.box == d.ID.Box && k.epoch == d.ID.Chain.Epoch {
+			all += len(ds)
+		}
+	}
+	latest := time.Duration(0)
+	for _, o := range known {
+		if o.Mono == d.Mono {
+			return true
+		}
+		latest = max(latest, o.Mono)
+	}
+	return all < maxClocks && (len(known) < maxDatings/2 || len(known) < maxDatings && d.Mono/2 >= latest)
 }
 
 // of returns what is known of the clock nearest to a moment of a start, false when nothing is.

@@ -242,12 +242,12 @@ func begin(ctx context.Context, tx Tx, ids []ChainID, group []*request, received
 	return w, nil
 }
 
-// uncertain reports whether the clocks of boxes matter.
+// uncertain reports whether the clocks of boxes matter: something is to be dated by them, or they are to be learned.
 func uncertain(group []*request) bool {
 	for _, r := range group {
 		for _, part := range r.runs {
 			for i := range part.items {
-				if row := &part.items[i].row; row.Boot > 0 && row.Quality != envelope.Synced {
+				if row := &part.items[i].row; part.items[i].dating != nil || row.Boot > 0 && row.Quality != envelope.Synced {
 					return true
 				}
 			}
@@ -294,7 +294,7 @@ func (w *work) run(ctx context.Context, r *request, part *run) error {
 
 // learn takes over what a box learned of its clock, if the hub can believe it.
 func (w *work) learn(d Dating) {
-	if !believable(d.New, w.changes.Received) {
+	if !believable(d.New, w.changes.Received) || !w.clocks.room(d) {
 		return
 	}
 	w.clocks.add(d)
@@ -317,8 +317,19 @@ func (w *work) alarm(box uint32, a *Alarm) {
 
 // end writes what has changed, in the order of the keys: then two transactions never wait for each other in a circle.
 func (w *work) end(ctx context.Context) error {
+	counted := map[uint32]bool{}
 	for _, id := range w.ids {
 		h := w.histories[id]
+		if h.begins() && !counted[id.Box] {
+			counted[id.Box] = true
+			n, err := w.tx.Epochs(ctx, id.Box, manyEpochs+1)
+			if err != nil {
+				return fmt.Errorf("count epochs: %w", err)
+			}
+			if n > manyEpochs {
+				w.alarm(id.Box, &Alarm{Kind: AlarmEpoch, Key: MoreAlarms, Text: fmt.Sprintf("the box has begun to number its events anew more than %d times", manyEpochs)})
+			}
+		}
 		for i, dirty := range h.dirty {
 			if dirty {
 				w.changes.Branches = append(w.changes.Branches, h.branches[i])

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 
 	"sportello.example/sync/envelope"
@@ -17,6 +18,7 @@ type history struct {
 	branches []Branch // by number; never empty
 	dirty    []bool   // which of them have changed
 	fresh    [][]Row  // by branch: rows to be stored, in order
+	new      bool     // nothing of the chain was stored before
 }
 
 // lookup is what judging asks of a Tx.
@@ -27,14 +29,62 @@ type lookup interface {
 
 // newHistory returns the history that has these branches, in the order of their numbers.
 func newHistory(tx lookup, id ChainID, branches []Branch) *history {
-	if len(branches) == 0 {
+	none := len(branches) == 0
+	if none {
 		branches = []Branch{{ID: id, From: 1, Head: envelope.Genesis(id.Chain)}}
 	}
-	return &history{id: id, tx: tx, branches: branches, dirty: make([]bool, len(branches)), fresh: make([][]Row, len(branches))}
+	return &history{id: id, tx: tx, branches: branches, dirty: make([]bool, len(branches)), fresh: make([][]Row, len(branches)), new: none}
 }
+
+// begins reports whether this transaction stores the first of the chain.
+func (h *history) begins() bool { return h.new && slices.Contains(h.dirty, true) }
+
+// apart returns the branches that are told apart: all but the one of collect.
+func (h *history) apart() []Branch { return h.branches[:min(len(h.branches), maxBranches)] }
 
 // forked reports whether there are two histories.
 func (h *history) forked() bool { return len(h.branches) > 1 }
+
+// collect takes over entries of a run for which no more branches are begun: somebody has so many copies of one disk, or
+// invents histories, and every run would have to be compared with each. The events are kept on a last branch, one after
+// the other as they come and under numbers of their own, for a person to look at; they are not counted. What goes on from
+// there is kept there too, so that no box waits for ever. Hence, of that branch, Seq counts events, and Head is the
+// chain's hash after the last run on it.
+func (h *history) collect(r *run, items []item, prepare func(*Branch, []item)) verdict {
+	v := verdict{seq: r.last, head: r.head(), have: r.last}
+	if len(h.branches) <= maxBranches {
+		h.add(Branch{Parent: maxBranches, From: 1})
+	}
+	b := &h.branches[maxBranches]
+	if b.Head == r.head() && b.Head != (envelope.Hash{}) {
+		return v // delivered once more
+	}
+	for _, it := range items {
+		if it.row.Missing != nil {
+			continue
+		}
+		kept := item{row: Row{ID: h.id, Seq: b.Seq + 1 + uint64(len(v.items)), Hash: it.row.Hash, Encoded: it.row.Encoded, Judged: Unreadable}}
+		kept.request = it.request // a citizen waits for it
+		v.items = append(v.items, kept)
+	}
+	v.alarm = &Alarm{
+		Kind: AlarmFork, Key: h.id.Chain.String() + "/" + MoreAlarms,
+		Text: fmt.Sprintf("more than %d histories of %s: what others come is kept, unread and not counted", maxBranches, h.id.Chain),
+	}
+	prepare(b, v.items)
+	h.grow(maxBranches, v.items)
+	b.Head, h.dirty[maxBranches] = r.head(), true
+	return v
+}
+
+// collected reports whether a run is what was collected last, or goes on from there.
+func (h *history) collected(r *run) bool {
+	if len(h.branches) <= maxBranches {
+		return false
+	}
+	last := h.branches[maxBranches].Head
+	return last != (envelope.Hash{}) && (r.prev == last || r.head() == last)
+}
 
 // add begins a branch and returns its number.
 func (h *history) add(b Branch) int {
@@ -143,69 +193,66 @@ func (h *history) common(ctx context.Context, number int, r *run) (uint64, bool,
 		return h.commonBodies(ctx, number, r)
 	}
 	b := h.branches[number]
-	at, apart, err := h.meet(ctx, number, r)
+	at, err := h.meet(ctx, number, r)
 	if err != nil || at < 0 {
 		return 0, false, err
 	}
-	// What is above cannot be compared: one of the two has there a stretch that never comes. A stretch of the run takes
-	// nothing away from what is here. But an event of the run that lies within a stretch of the branch is nowhere: that
-	// its numbers are spoken for says nothing about it, since a disk that was put back gives them out once more.
-	event := func(it item) bool { return it.row.Missing == nil && it.row.Seq <= b.Seq }
-	if apart || slices.ContainsFunc(r.items[at:], event) {
+	// An entry that ends above, within the branch, is not what the branch has there. Either the hashes differ. Or they
+	// cannot be compared, because it lies within a stretch that never came here: that its numbers are spoken for says
+	// nothing about it, since a disk that was put back gives them out once more. If it were taken for known, an event would
+	// be nowhere, and of what follows nobody would know where it belongs.
+	if at < r.within(b.Seq) {
 		return r.end(at), true, nil
 	}
+	// What is left lies beyond the branch, but for a stretch that begins within it: events that came here were let go by
+	// the box later. It takes nothing away from what is here.
 	return max(min(b.Seq, r.last), r.first-1), true, nil
 }
 
-// meet returns the last position of a run at which its hash is that of a branch, -1 when there is none, and whether they
-// are known to differ after it. Equal hashes mean an equal past, whatever cannot be compared before.
-func (h *history) meet(ctx context.Context, number int, r *run) (at int, apart bool, err error) {
+// meet returns the last position of a run at which its hash is that of a branch, -1 when there is none. Equal hashes mean
+// an equal past, whatever cannot be compared before.
+func (h *history) meet(ctx context.Context, number int, r *run) (int, error) {
 	upTo := min(h.branches[number].Seq, r.last)
-	at = r.within(upTo)
-	equal, apart, err := h.same(ctx, number, r, at)
-	if err != nil || equal || at == 0 {
-		if !equal {
-			at = -1
-		}
-		return at, apart && !equal, err
+	at := r.within(upTo)
+	equal, err := h.same(ctx, number, r, at)
+	if err != nil || equal {
+		return at, err
+	}
+	if at == 0 {
+		return -1, nil
 	}
 	rows, err := h.rows(ctx, number, r.first, upTo)
 	if err != nil {
-		return 0, false, err
+		return 0, err
 	}
-	ends := make(map[uint64]envelope.Hash, len(rows))
+	ends := make(map[uint64]envelope.Hash, len(rows)+1)
 	for i := range rows {
-		if rows[i].Hash != (envelope.Hash{}) {
-			ends[rows[i].last()] = rows[i].Hash
-		}
+		ends[rows[i].last()] = rows[i].Hash
 	}
 	if len(rows) > 0 && rows[0].Seq > r.first { // the one before may have begun before the run
 		hash, known, err := h.hashAt(ctx, number, rows[0].Seq-1)
 		if err != nil {
-			return 0, false, err
+			return 0, err
 		}
 		if known {
 			ends[rows[0].Seq-1] = hash
 		}
 	}
 	for at--; at > 0; at-- {
-		hash, known := ends[r.end(at)]
-		if known && hash == r.hash(at) {
-			return at, apart, nil
+		if hash := ends[r.end(at)]; hash != (envelope.Hash{}) && hash == r.hash(at) {
+			return at, nil
 		}
-		apart = apart || known
 	}
-	equal, known, err := h.same(ctx, number, r, 0)
-	if err != nil || equal {
-		return 0, apart, err
+	if equal, err = h.same(ctx, number, r, 0); err != nil || equal {
+		return 0, err
 	}
-	return -1, apart || known, nil
+	return -1, nil
 }
 
-// same compares the hashes of a run and a branch at a position of the run; see run.end.
-func (h *history) same(ctx context.Context, number int, r *run, at int) (equal, known bool, err error) {
+// same reports whether the hashes of a run and a branch are known to be the same at a position of the run; see run.end.
+func (h *history) same(ctx context.Context, number int, r *run, at int) (equal bool, err error) {
 	got, known, err := h.hashAt(ctx, number, r.end(at))
-	return known && got == r.hash(at), known, err
+	return known && got == r.hash(at), err
 }
 
 // commonBodies is common for stream All, which boxes of the first release delivered in JSON and without hashes. After
@@ -214,7 +261,7 @@ func (h *history) same(ctx context.Context, number int, r *run, at int) (equal, 
 func (h *history) commonBodies(ctx context.Context, number int, r *run) (uint64, bool, error) {
 	b, before := h.branches[number], r.first-1
 	if !r.v1 {
-		equal, _, err := h.same(ctx, number, r, r.within(b.Seq))
+		equal, err := h.same(ctx, number, r, r.within(b.Seq))
 		if err != nil || equal {
 			return max(min(b.Seq, r.last), before), equal, err
 		}

@@ -86,14 +86,18 @@ type verdict struct {
 // added.
 //
 // There may be several branches. The run belongs to the one with which it has most in common: then it says what is
-// there already, or goes on from its end, or parts from it, which makes a new branch. Nobody's events are thrown away.
+// there already, or goes on from its end, or parts from it, which makes a new branch, as long as these are few enough to be
+// told apart. Nobody's events are thrown away.
 func (h *history) judge(ctx context.Context, r *run, prepare func(b *Branch, items []item)) (verdict, error) {
 	best, upTo, equals, err := h.place(ctx, r)
 	if err != nil {
 		return verdict{}, err
 	}
 	var v verdict
+	full := len(h.branches) >= maxBranches
 	switch b := &h.branches[max(best, 0)]; {
+	case best < 0 && h.collected(r):
+		return h.collect(r, r.items, prepare), nil
 	case best < 0 && (!r.oldest || len(r.items) == 0 && (h.forked() || r.first <= b.Seq+1)):
 		// What the box sent cannot be joined to anything. It learns where the hub is, finds that this is, or is not, its
 		// own past, and begins with what the hub needs.
@@ -101,6 +105,8 @@ func (h *history) judge(ctx context.Context, r *run, prepare func(b *Branch, ite
 		return h.ack(v, 0), nil
 	case best < 0 && !h.forked() && r.first > b.Seq+1:
 		v.items = append([]item{h.hole(b.Seq+1, r)}, r.items...)
+	case best < 0 && full:
+		return h.collect(r, r.items, prepare), nil
 	case best < 0:
 		best = h.add(Branch{Parent: len(h.branches), From: r.first, Seq: r.first - 1, Head: r.prev, Safe: r.first - 1})
 		v.items, v.alarm = r.items, h.fork(best)
@@ -114,6 +120,8 @@ func (h *history) judge(ctx context.Context, r *run, prepare func(b *Branch, ite
 		v = h.ack(v, best)
 		v.also = v.seq > r.last
 		return v, nil
+	case upTo < b.Seq && full:
+		return h.collect(r, r.after(upTo), prepare), nil
 	case upTo < b.Seq:
 		v.items = r.after(upTo)
 		best = h.add(Branch{Parent: best, From: upTo + 1, Seq: upTo, Safe: min(b.Safe, upTo), Dated: b.Dated})
@@ -134,12 +142,12 @@ func (h *history) place(ctx context.Context, r *run) (best int, upTo uint64, equ
 		// stretch that was let go later may have come late, and made a branch of what is one history.
 		fits := func(b Branch) bool { return b.Seq == r.first-1 && b.Head == r.prev }
 		further := func(b Branch) bool { return b.Seq >= r.first }
-		if i := slices.IndexFunc(h.branches, fits); i >= 0 && !slices.ContainsFunc(h.branches, further) {
+		if i := slices.IndexFunc(h.apart(), fits); i >= 0 && !slices.ContainsFunc(h.apart(), further) {
 			return i, r.first - 1, 1, nil
 		}
 	}
 	best = -1
-	for i := range h.branches {
+	for i := range h.apart() {
 		n, ok, err := h.common(ctx, i, r)
 		if err != nil {
 			return 0, 0, 0, err

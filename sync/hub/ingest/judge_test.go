@@ -134,9 +134,10 @@ func TestJudge(t *testing.T) {
 			{gone.run(1, 8), "8g", "0:1-8", "absent"},
 			{back.run(2, 12), "12bF", "0:1-8 1:4-12", "fork"},
 		}},
-		{"a stretch of another disk takes nothing away", []step{
+		{"a stretch of another disk within a stretch", []step{
 			{gone.run(1, 9), "9g", "0:1-9", "absent"},
-			{upTo(goneTo(6), 1), "9g", "0:1-9", ""},
+			{upTo(goneTo(6), 1), "6pF", "0:1-9 1:4-6", "fork"},
+			{plain.run(7, 12), "12pF", "0:1-9 1:4-12", ""}, // knows where it belongs
 		}},
 		{"a hole that another disk fills", []step{
 			{plain.run(1, 2), "2p", "0:1-2", ""},

@@ -151,7 +151,7 @@ func (h *Hub) store(run envelope.Run) *branch {
 }
 
 // meet returns the last position of a run at which its hash is the branch's (0 is before its first entry), -1 when there
-// is none, and whether an event of the run is known not to be on the branch after it: its hash is another, or it lies
+// is none, and whether the run has something else than the branch after it: the hash is another, or cannot be compared,
 // within a stretch that the branch has as missing.
 func (b *branch) meet(run envelope.Run) (last int, apart bool) {
 	at, n := run.Prev, run.First-1
@@ -161,11 +161,10 @@ func (b *branch) meet(run envelope.Run) (last int, apart bool) {
 	}
 	for i, e := range run.Entries {
 		at, n = at.After(e), n+e.Count()
-		known, ok := b.hashes[n]
-		switch {
+		switch known, ok := b.hashes[n]; {
 		case ok && known == at:
 			last, apart = i+1, false
-		case ok || e.Missing == nil && n <= b.seq:
+		case n <= b.seq:
 			apart = true
 		}
 	}
