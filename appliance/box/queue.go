@@ -2,9 +2,7 @@ package box
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync/atomic"
@@ -15,7 +13,6 @@ import (
 	"sportello.example/firmware/program"
 	"sportello.example/firmware/release"
 	"sportello.example/kiosk"
-	"sportello.example/provisioning/identity"
 	"sportello.example/sync/desired"
 	"sportello.example/sync/envelope"
 	"sportello.example/sync/event"
@@ -45,14 +42,6 @@ type queue struct {
 	said   atomic.Bool // … and the log says so
 }
 
-// trust is whom the box believes.
-type trust struct {
-	box     uint32
-	id      *identity.Identity
-	keys    []ed25519.PublicKey // that the hub signs with
-	sealKey []byte              // that events are closed to
-}
-
 // openQueue opens the box's database. It says in the log what it found.
 func openQueue(ctx context.Context, cfg Config, now func() time.Time, c *clock.Clock, log *slog.Logger) (*queue, error) {
 	q := &queue{cfg: cfg, log: log, now: now, clock: c, sealer: seal.NewSealer(now)}
@@ -75,50 +64,6 @@ func openQueue(ctx context.Context, cfg Config, now func() time.Time, c *clock.C
 			"set_aside", setAside)
 	}
 	return q, nil
-}
-
-// box is the number of this box, 0 while no hub has let it in.
-func (q *queue) box() uint32 {
-	if in := q.trust.Load(); in != nil {
-		return in.box
-	}
-	return 0
-}
-
-// keys are those that the hub signs with.
-func (q *queue) keys() []ed25519.PublicKey {
-	if in := q.trust.Load(); in != nil {
-		return in.keys
-	}
-	return nil
-}
-
-// believe takes up whom the box is to believe: what enrolment gave, and what the desired state has added.
-func (q *queue) believe(id *identity.Identity, e identity.Enrolment) error {
-	in := &trust{box: e.Box, id: id, keys: []ed25519.PublicKey{e.HubTokenKey}, sealKey: e.HubSealKey}
-	if f := q.follower.Load(); f != nil {
-		in.keys = f.SignKeys()
-		if k := f.SealKey(); k != nil {
-			in.sealKey = k
-		}
-		if d, _, _ := f.Current(); d.Version > 0 {
-			q.clock.Passed(d.Issued)
-		}
-	}
-	if err := q.sealer.Use(in.sealKey); err != nil {
-		return fmt.Errorf("hub's key: %w", err)
-	}
-	if from, err := id.Begins(); err == nil {
-		q.clock.Passed(from)
-	}
-	if changed, err := q.Belong(context.Background(), e.Box); err != nil {
-		if changed || !full(err) {
-			return err
-		}
-		q.log.Error("number of the box not kept with its queue: there is no room", "box", e.Box, "err", err) // at the next start
-	}
-	q.trust.Store(in)
-	return nil
 }
 
 // Renew begins a new epoch and says why in the log.
@@ -144,40 +89,6 @@ func (q *queue) Renew(ctx context.Context, c envelope.Chain, reason string) erro
 	}
 	q.tellTime(ctx)
 	return nil
-}
-
-// hubSaid takes up what the hub says of the time.
-func (q *queue) hubSaid(ctx context.Context, t time.Time, took time.Duration) {
-	q.contact.Store(q.now().Unix())
-	set, changed := q.clock.HubSaid(t, took)
-	if changed {
-		if d := set.New.Sub(set.Old); d.Abs() > clock.Believable {
-			q.log.WarnContext(ctx, "the clock was wrong: events are dated by the hub's", "was", set.Old, "is", set.New)
-		}
-		q.untold.Store(true)
-	}
-	if q.untold.Load() {
-		q.tellTime(ctx)
-	}
-}
-
-// tellTime stores what the clock has learned: the hub dates by it what was stored before. The queue says it again to
-// every new epoch by itself.
-func (q *queue) tellTime(ctx context.Context) {
-	set, known := q.clock.Last()
-	if !known {
-		return
-	}
-	set.Boot = q.Boot()
-	if err := q.Enqueue(ctx, event.Event{Kind: event.ClockSet, Detail: event.Detail{Clock: &set}}); err != nil {
-		if !q.said.Swap(true) { // it is tried again with every word of the hub
-			q.log.ErrorContext(ctx, "event not stored", "kind", event.ClockSet, "err", err)
-		}
-		return
-	}
-	q.untold.Store(false)
-	q.said.Store(false)
-	q.waits()
 }
 
 // waits tells whoever delivers that an event waits.
