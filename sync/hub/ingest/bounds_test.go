@@ -1,6 +1,7 @@
 package ingest_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -125,5 +126,49 @@ func TestManyEpochs(t *testing.T) {
 		if a := h.alarms(t, 1); (a == "epoch") != (i >= 100) {
 			t.Fatalf("after %d epochs: alarms %q", i+1, a)
 		}
+	}
+}
+
+// TestOldDiskWithinAStretch has a copy of a disk of the first release say something under numbers that were let go.
+func TestOldDiskWithinAStretch(t *testing.T) {
+	h := open(t)
+	const old = envelope.Epoch("0011223344556677")
+	body := func(seq uint64, session string) []byte {
+		b, err := json.Marshal(event.V1{Seq: seq, At: h.now, ClockOK: true, Kind: event.SessionStarted, Session: session, Detail: event.Detail{Mode: "self"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	v1 := func(first uint64, sessions ...string) {
+		t.Helper()
+		b := ingest.BatchV1{Epoch: old, First: first}
+		for i, s := range sessions {
+			b.Events = append(b.Events, body(first+uint64(i), s))
+		}
+		if _, err := h.DeliverV1(t.Context(), 1, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v1(1, "a", "b")
+	b := h.box(t, 1)
+	b.Epoch = old
+	c := b.Chain(envelope.All)
+	b.Begin(c, 3)
+	m := envelope.Missing{Count: 3, Reason: envelope.Dropped, Hash: envelope.Hash{3}}
+	b.PutEntry(c, envelope.Entry{Missing: &m})
+	b.PutBody(t, envelope.All, event.SessionStarted, event.SchemaV1, body(6, "c"), nil)
+	for range 2 {
+		h.deliver(t, b, envelope.Batch{Box: 1, Runs: []envelope.Run{b.Run(c, 3, 6)}})
+	}
+	if s, _ := h.counted(t); s != 3 {
+		t.Errorf("%d sessions are counted, want 3", s)
+	}
+	for range 2 {
+		v1(3, "d", "e")
+		v1(1, "a", "b", "d")
+	}
+	if s, _ := h.counted(t); s != 5 {
+		t.Errorf("%d sessions are counted, want 5", s)
 	}
 }

@@ -280,11 +280,13 @@ func (h *history) commonBodies(ctx context.Context, number int, r *run) (uint64,
 		if it.Seq > b.Seq {
 			break
 		}
-		for len(rows) > 0 && rows[0].Seq < it.Seq {
-			rows = rows[1:]
-		}
-		if it.Missing == nil && len(rows) > 0 && rows[0].Seq == it.Seq && rows[0].Missing == nil && !sameEvent(&rows[0], it) {
-			return at, true, nil
+		if it.Missing == nil {
+			for len(rows) > 0 && rows[0].Seq < it.Seq {
+				rows = rows[1:]
+			}
+			if len(rows) == 0 || rows[0].Seq != it.Seq || rows[0].Missing != nil || !sameEvent(&rows[0], it) {
+				return at, true, nil
+			}
 		}
 		at = it.last()
 	}
