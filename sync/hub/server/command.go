@@ -56,6 +56,7 @@ were served where. Without a configuration it listens on loopback only.
   hub notice add --severity emergency --text "L'ufficio chiude alle 15"
                                       announce something on kiosks
   hub content put prices.json FILE    give boxes a file
+  hub content require v1.4.0          say which release of theirs is the oldest that gets anything new
   hub key rotate                      give boxes another key to seal to
   hub import FILE…                    take in what boxes without a line sent on a USB stick
 
