@@ -324,7 +324,7 @@ func importRoom(dir string) (int64, error) {
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return 0, fmt.Errorf("room on the disk: %w", err)
 	}
-	return max(0, int64(fs.Bavail)*fs.Bsize-importReserve), nil //nolint:gosec // of a disk
+	return max(0, int64(fs.Bavail)*int64(fs.Bsize)-importReserve), nil //nolint:gosec,unconvert // of a disk; of another size on other machines
 }
 
 var errNoRoom = &program.HintError{

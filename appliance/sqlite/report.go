@@ -4,10 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"sportello.example/sync/envelope"
@@ -97,11 +95,9 @@ func (s *Store) Report(ctx context.Context) (r wire.Report, err error) {
 		return wire.Report{}, fmt.Errorf("report of the queue: %w", err)
 	}
 	r.Disk = wire.DiskReport{State: s.DiskState(), Used: int64(used) * pageSize, Limit: s.limit.Load() * pageSize}
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(filepath.Dir(s.cfg.Path), &fs); err != nil {
-		return wire.Report{}, fmt.Errorf("room on the disk: %w", err)
+	if _, r.Disk.Free, err = diskRoom(s.cfg.Path); err != nil {
+		return wire.Report{}, err
 	}
-	r.Disk.Free = int64(fs.Bavail) * fs.Bsize
 	return r, nil
 }
 

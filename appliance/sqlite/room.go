@@ -19,18 +19,27 @@ const startReserve = 64
 // fewestPages is the least that the queue may take, however little room there is: a database that is empty has as many.
 const fewestPages = 64
 
+// diskRoom returns how large the disk is that a file is on, and how much of it is free, in bytes.
+func diskRoom(path string) (total, free int64, err error) {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(filepath.Dir(path), &fs); err != nil {
+		return 0, 0, fmt.Errorf("room on the disk: %w", err)
+	}
+	block := int64(fs.Bsize)                                       //nolint:unconvert // of another size on other machines
+	return int64(fs.Blocks) * block, int64(fs.Bavail) * block, nil //nolint:gosec // of a disk
+}
+
 // pageLimit returns how large a database of so many pages may grow: as the configuration has it, but no further than the
 // disk has room.
 func pageLimit(path string, pages, most int) (int, error) {
 	if most <= 0 {
 		return most, nil
 	}
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(filepath.Dir(path), &fs); err != nil {
-		return 0, fmt.Errorf("room on the disk: %w", err)
+	total, free, err := diskRoom(path)
+	if err != nil {
+		return 0, err
 	}
-	total, free := int64(fs.Blocks)*fs.Bsize, int64(fs.Bavail)*fs.Bsize           //nolint:gosec // of a disk
-	left := max(0, free-min(max(total/20, leastReserve), mostReserve)) / pageSize //nolint:gosec // positive
+	left := max(0, free-min(max(total/20, leastReserve), mostReserve)) / pageSize
 	return int(min(int64(most), max(fewestPages, int64(pages)+left))), nil
 }
 
