@@ -332,7 +332,7 @@ func (w *work) start() error {
 
 func (w *work) run(query string, args ...any) error {
 	w.statements++
-	st, err := w.s.prepared(w.ctx, query)
+	st, err := w.s.prepared(w.ctx, query) //nolint:sqlclosecheck // it is closed with the connection
 	if err != nil {
 		return err
 	}

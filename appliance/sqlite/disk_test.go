@@ -37,8 +37,10 @@ func stats(t *testing.T, s *Store, n int) {
 	t.Helper()
 	var es []event.Event
 	for i := range n {
-		es = append(es, event.Event{Kind: event.StepAnswered, Session: fmt.Sprintf("0192f0c1-7a00-7000-8000-%012d", i), Kiosk: 1 + i%2,
-			Detail: event.Detail{Step: []string{"need", "who", "why"}[i%3], Service: "certificate"}})
+		es = append(es, event.Event{
+			Kind: event.StepAnswered, Session: fmt.Sprintf("0192f0c1-7a00-7000-8000-%012d", i), Kiosk: 1 + i%2,
+			Detail: event.Detail{Step: []string{"need", "who", "why"}[i%3], Service: "certificate"},
+		})
 	}
 	if err := s.Enqueue(t.Context(), es...); err != nil {
 		t.Fatal(err)

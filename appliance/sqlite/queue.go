@@ -408,5 +408,7 @@ func (s *Store) Bury(ctx context.Context, c envelope.Chain, seq uint64, reason s
 	return nil
 }
 
-var _ outbox.Queue = (*Store)(nil)
-var _ kiosk.Journal = (*Store)(nil)
+var (
+	_ outbox.Queue  = (*Store)(nil)
+	_ kiosk.Journal = (*Store)(nil)
+)
