@@ -22,7 +22,6 @@ import (
 
 const (
 	exportSnapshot = `SELECT pg_export_snapshot()`
-	noIdleTimeout  = `SET LOCAL idle_in_transaction_session_timeout = 0`
 	allBranches    = `SELECT numbering, stream, number, seq FROM branch ORDER BY 1, 2, 3`
 	// In the order in which Write takes the rows, and only where there is something to raise.
 	raiseSafe = `
@@ -106,7 +105,7 @@ func (s *Store) dump(ctx context.Context, to *os.File) (at contents, err error) 
 	address, env := s.address()
 	o := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err = pgx.BeginTxFunc(ctx, s.pool, o, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, noIdleTimeout); err != nil {
+		if _, err := tx.Exec(ctx, noTimeout); err != nil {
 			return err
 		}
 		var snapshot string
@@ -172,7 +171,8 @@ func (s *Store) address() (dsn string, env []string) {
 		}
 		q := u.Query()
 		for k := range q {
-			if k == "password" || strings.HasPrefix(k, "pool_") || strings.HasPrefix(k, "default_query_") || k == "statement_cache_capacity" || k == "description_cache_capacity" {
+			_, runtime := s.pool.Config().ConnConfig.RuntimeParams[k]
+			if runtime && k != "application_name" && k != "options" || k == "password" || strings.HasPrefix(k, "pool_") || strings.HasPrefix(k, "default_query_") || k == "statement_cache_capacity" || k == "description_cache_capacity" {
 				q.Del(k) // not libpq's
 			}
 		}

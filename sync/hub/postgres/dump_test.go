@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"sportello.example/sync/hub/postgres/pgtest"
 )
 
@@ -81,6 +83,31 @@ func TestDamagedDump(t *testing.T) {
 	}
 	check("nothing", 0, nil)
 	check("text", 0, []byte("COPY public.branch (seq) FROM stdin;\n"))
+}
+
+// What reads a whole database takes longer than what serves boxes may.
+func TestDumpTakesItsTime(t *testing.T) {
+	s, err := Open(t.Context(), pgtest.New(t)+"&statement_timeout=20&lock_timeout=20&idle_in_transaction_session_timeout=20", Options{Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	err = pgx.BeginFunc(t.Context(), s.pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(t.Context(), noTimeout+`; INSERT INTO event (numbering, seq, count, received, happened, wall, mono, box, boot, branch, pages,
+			stream, reason, schema, quality, certain, encoded, kind, session, mode, judged)
+			SELECT 1, n, 1, now(), 0, 0, 0, 1, 1, 0, 0, 1, 0, 1, 0, true, 'x', '', '', '', '' FROM generate_series(1, 400000) AS n`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n, sum int64
+	if err := s.pool.QueryRow(t.Context(), countRows).Scan(&n, &sum); err == nil {
+		t.Fatal("the database counts them within 20 ms: more are needed for this test to show anything")
+	}
+	if err := s.Backup(t.Context(), filepath.Join(t.TempDir(), "hub.dump")); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestDumpOfAnotherMoment(t *testing.T) {
