@@ -19,7 +19,7 @@ func TestFullDisk(t *testing.T) {
 	if !ownMounts(t) {
 		return
 	}
-	d := newDisk(t, 24)
+	d := newDisk(t, 256)
 	w := newTown(t.Context(), t, fastDir(t), none)
 	defer w.close()
 	u := w.units[0]
