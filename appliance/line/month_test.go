@@ -62,6 +62,71 @@ func (d *desk) Deliver(ctx context.Context, b envelope.Batch) (wire.Reply, error
 	return back, json.Unmarshal(text, &back)
 }
 
+// openDesk opens the hub of a town in dir. The database is to be closed by who asked for it.
+func openDesk(t *testing.T, dir string, town *hubtest.Town) (*desk, *hubsqlite.Store) {
+	t.Helper()
+	key, err := town.SealKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub, err := hubsqlite.Open(t.Context(), filepath.Join(dir, "hub.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &desk{in: &ingest.Ingest{
+		Store: hub, Ring: seal.Ring{key}, Key: town.SignKey(), Now: time.Now, Log: slog.New(slog.DiscardHandler),
+	}}, hub
+}
+
+// TestLineUp takes the line away for an hour again and again, in fake time. After that long a relay tries every few
+// minutes: only because it is told that the line is up can its queue be empty within half a minute.
+func TestLineUp(t *testing.T) {
+	const (
+		outages = 30
+		ping    = 5 * time.Second // how soon somebody sees that the line is up
+	)
+	dir := t.TempDir()
+	town, err := hubtest.NewTown(t.Context(), dir, "", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		d, hub := openDesk(t, dir, town)
+		store := openStore(t, dir, town, 1)
+		relay := outbox.New(store, d, outbox.Options{
+			Box: func() uint32 { return 1 }, Keys: func() []ed25519.PublicKey { return town.Keys() },
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := relay.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+		for n := range outages {
+			d.up.Store(false)
+			if err := store.Enqueue(ctx, event.Event{Kind: event.PrintDone, Session: fmt.Sprint(n), Kiosk: 1}); err != nil {
+				t.Fatal(err)
+			}
+			relay.Kick()
+			time.Sleep(time.Hour)
+			d.up.Store(true)
+			time.Sleep(ping)
+			relay.LineUp()
+			time.Sleep(healed - ping)
+			if chains, err := store.Chains(ctx); err != nil || len(chains) != 0 {
+				t.Errorf("outage %d: %v after the line has healed, left on the box: %v, %v", n, healed, chains, err)
+			}
+			time.Sleep(10 * time.Minute) // whatever is left is gone before the next one
+		}
+		cancel()
+		wg.Wait()
+		if err := errors.Join(store.Close(), hub.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestMonthOffline lets a box work for a month without a line, in fake time, with both real databases. It must neither
 // hammer nor give up, keep every event, and have handed over all of them soon after the line has come back, though nobody
 // tells it.
@@ -76,17 +141,7 @@ func TestMonthOffline(t *testing.T) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		key, err := town.SealKey()
-		if err != nil {
-			t.Fatal(err)
-		}
-		hub, err := hubsqlite.Open(t.Context(), filepath.Join(dir, "hub.db"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		d := &desk{in: &ingest.Ingest{
-			Store: hub, Ring: seal.Ring{key}, Key: town.SignKey(), Now: time.Now, Log: slog.New(slog.DiscardHandler),
-		}}
+		d, hub := openDesk(t, dir, town)
 		store := openStore(t, dir, town, 1)
 		relay := outbox.New(store, d, outbox.Options{
 			Box: func() uint32 { return 1 }, Keys: func() []ed25519.PublicKey { return town.Keys() },

@@ -97,7 +97,8 @@ func openStore(t *testing.T, dir string, town *hubtest.Town, number uint32) *sql
 	return s
 }
 
-// start runs the relay and the monitor. Their pauses are those of a box, divided by ten.
+// start runs the relay and the monitor. Their shortest pauses are those of a box, divided by ten; the longest is that of
+// a box, so that a relay that waits for it is late.
 func (b *box) start(t *testing.T, town *hubtest.Town, id *identity.Identity, number uint32, base string, down func()) {
 	t.Helper()
 	client, err := uplink.New(base, id, uplink.Options{Now: time.Now, Connect: 300 * time.Millisecond, Timeout: 1500 * time.Millisecond})
@@ -106,7 +107,7 @@ func (b *box) start(t *testing.T, town *hubtest.Town, id *identity.Identity, num
 	}
 	b.relay = outbox.New(b.store, client, outbox.Options{
 		Log: b.log, Box: func() uint32 { return number }, Keys: func() []ed25519.PublicKey { return town.Keys() },
-		MinPause: 100 * time.Millisecond, MaxPause: 30 * time.Second, Gather: 50 * time.Millisecond,
+		MinPause: 100 * time.Millisecond, MaxPause: 5 * time.Minute, Gather: 50 * time.Millisecond,
 	})
 	monitor := &uplink.Monitor{
 		Client: client, Board: health.New(time.Now), Now: time.Now, Every: func() time.Duration { return 500 * time.Millisecond },
