@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ import (
 type bareRow struct {
 	box  string
 	seq  int64
-	id   string
+	id   [16]byte
 	kind string
 	at   int64
 	body []byte
@@ -57,7 +58,7 @@ func OpenBareSQLite(ctx context.Context, dir string) (*BareHub, error) {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1)
-	if _, err := db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS ev (box TEXT NOT NULL, seq INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL,
+	if _, err := db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS ev (box TEXT NOT NULL, seq INTEGER NOT NULL, id BLOB NOT NULL, kind TEXT NOT NULL,
 		at INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (box, seq)) WITHOUT ROWID`); err != nil {
 		_ = db.Close()
 		return nil, fmt.Errorf("bare hub: %w", err)
@@ -161,7 +162,13 @@ func readBare(r *http.Request) ([]bareRow, error) {
 		if err != nil {
 			return nil, err
 		}
-		rows = append(rows, bareRow{box, p.Seq, p.ID, p.Kind, at.UnixMilli(), line})
+		row := bareRow{box: box, seq: p.Seq, kind: p.Kind, at: at.UnixMilli(), body: line}
+		id, err := hex.DecodeString(strings.ReplaceAll(p.ID, "-", ""))
+		if err != nil || len(id) != len(row.id) {
+			return nil, fmt.Errorf("event %d: ID %q is no UUID", p.Seq, p.ID)
+		}
+		row.id = [16]byte(id)
+		rows = append(rows, row)
 	}
 	if len(rows) == 0 {
 		return nil, errors.New("no events")
@@ -190,7 +197,7 @@ func (s *bareSQLite) put(ctx context.Context, rows []bareRow) error {
 	ins := tx.StmtContext(ctx, s.ins)
 	defer func() { _ = ins.Close() }()
 	for _, r := range rows {
-		if _, err := ins.ExecContext(ctx, r.box, r.seq, r.id, r.kind, r.at, r.body); err != nil {
+		if _, err := ins.ExecContext(ctx, r.box, r.seq, r.id[:], r.kind, r.at, r.body); err != nil {
 			return err
 		}
 	}
@@ -208,7 +215,7 @@ type barePostgres struct{ p *pgxpool.Pool }
 
 func (s *barePostgres) put(ctx context.Context, rows []bareRow) error {
 	n := len(rows)
-	box, seq, id, kind, at, body := make([]string, n), make([]int64, n), make([]string, n), make([]string, n), make([]int64, n), make([][]byte, n)
+	box, seq, id, kind, at, body := make([]string, n), make([]int64, n), make([][16]byte, n), make([]string, n), make([]int64, n), make([][]byte, n)
 	for i, r := range rows {
 		box[i], seq[i], id[i], kind[i], at[i], body[i] = r.box, r.seq, r.id, r.kind, r.at, r.body
 	}

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -73,7 +74,8 @@ type Child struct {
 	err   error
 }
 
-// StartChild starts a child in a role of the test's package. It is killed when the test ends.
+// StartChild starts a child in a role of the test's package. It is killed when the test ends, or when the test's process
+// is killed.
 func StartChild(t testing.TB, role string, args ...string) *Child {
 	t.Helper()
 	return startChild(t, exec.Command(os.Args[0], "-test.run=^TestChild$", "-test.timeout=0"), role, args)
@@ -84,6 +86,7 @@ func startChild(t testing.TB, cmd *exec.Cmd, role string, args []string) *Child 
 	c := &Child{t: t, cmd: cmd, lines: make(chan string, 1<<20), read: make(chan struct{})}
 	cmd.Env = append(os.Environ(), roleVar+"="+role, roleVar+"_ARGS="+strings.Join(args, "\n"))
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // sent when the thread ends that starts it, which are all kept
 	var err error
 	if c.in, err = cmd.StdinPipe(); err != nil {
 		t.Fatal(err)

@@ -67,6 +67,7 @@ type store interface {
 	ingest.Store
 	stats.Counter
 	io.Closer
+	Backup(ctx context.Context, file string) error
 }
 
 func (t *Town) open(ctx context.Context) (store, error) {
@@ -254,8 +255,8 @@ const BoxHeader = "X-Simulated-Box"
 // Hub is the role of a real hub: the real handler of boxes on a real database. Its args are the town's directory and
 // "tls", with which boxes call as they do in a town, or "simulated": then whoever names a box in BoxHeader passes for it,
 // as after a proxy that has checked its certificate, so that 10,000 boxes can share a few connections. It writes its
-// address, and answers the command
-// "count" with what Count returns.
+// address, and answers the command "count" with what Count returns, and "backup" with "safe" when a backup has been made
+// (and thrown away), so that boxes may forget what it holds.
 func Hub(ctx context.Context, args []string, commands <-chan string, out io.Writer) error {
 	t, err := LoadTown(args[0])
 	if err != nil {
@@ -291,18 +292,30 @@ func Hub(ctx context.Context, args []string, commands <-chan string, out io.Writ
 	wg.Go(func() { _ = srv.Serve(ln) })
 	fmt.Fprintf(out, "%s://%s\n", scheme, ln.Addr())
 	for c := range commands {
-		if c != "count" {
-			return fmt.Errorf("command %q", c)
-		}
-		n, err := t.Count(ctx)
+		answer, err := t.answer(ctx, s, c)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintln(out, n)
+		fmt.Fprintln(out, answer)
 	}
 	_ = srv.Close()
 	wg.Wait()
 	return s.Close()
+}
+
+// answer does what a command of Hub says and returns the answer.
+func (t *Town) answer(ctx context.Context, s store, command string) (string, error) {
+	switch command {
+	case "count":
+		return t.Count(ctx)
+	case "backup":
+		file := filepath.Join(t.Dir, "backup")
+		if err := s.Backup(ctx, file); err != nil {
+			return "", err
+		}
+		return "safe", os.RemoveAll(file)
+	}
+	return "", fmt.Errorf("command %q", command)
 }
 
 // address is where the hub listens: at a third argument, or anywhere.
