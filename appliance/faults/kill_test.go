@@ -19,14 +19,23 @@ import (
 	"sportello.example/sync/uplink"
 )
 
-const kills = 40
+const (
+	kills    = 40
+	patience = time.Minute // in which a box that stores nothing has delivered all
+)
 
 // killedBox is the role of a whole box without kiosks: it stores events and delivers them. Its args are the town's
 // directory, that of its identity, that of its queue, the hub's address and the ID of the first event, 0 to store none.
-// For each event that is stored it writes the ID; when it stores none it ends as soon as its queue is empty.
+// For each event that is stored it writes the ID; when it stores none it ends as soon as its queue is empty. It ends with
+// its commands, too.
 func killedBox(ctx context.Context, args []string, commands <-chan string, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	go func() {
+		defer cancel()
+		for range commands { //nolint:revive // until the parent has closed them or has died
+		}
+	}()
 	town, err := hubtest.LoadTown(args[0])
 	if err != nil {
 		return err
@@ -73,7 +82,12 @@ func killedBox(ctx context.Context, args []string, commands <-chan string, out i
 			wg.Wait()
 			return err
 		}
-		time.Sleep(10 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			wg.Wait()
+			return ctx.Err() // the queue is not empty
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }
 
@@ -91,26 +105,39 @@ func TestKill(t *testing.T) {
 	hub := loadtest.StartChild(t, "hub", town.Dir, "tls")
 	base := hub.Line()
 	next, promised := 1, map[int]bool{}
+	promise := func(line string) {
+		t.Helper()
+		var id int
+		if _, err := fmt.Sscan(line, &id); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		promised[id] = true
+		next = max(next, id+1)
+	}
 	for range kills {
 		child := loadtest.StartChild(t, "box", town.Dir, who, queue, base, fmt.Sprint(next))
 		if got := child.Line(); got != "open" {
 			t.Fatal(got)
 		}
+		promise(child.Line()) // a box that has stored nothing has nothing to lose
 		time.Sleep(time.Duration(20+rand.IntN(150)) * time.Millisecond)
 		child.Kill()
 		for line, ok := child.Next(); ok; line, ok = child.Next() {
-			var id int
-			if _, err := fmt.Sscan(line, &id); err != nil {
-				t.Fatalf("%q: %v", line, err)
-			}
-			promised[id] = true
-			next = max(next, id+1)
+			promise(line)
 		}
 		next++ // the one that was on its way
 	}
 	child := loadtest.StartChild(t, "box", town.Dir, who, queue, base, "0")
-	for line, ok := child.Next(); ok; line, ok = child.Next() {
-		_ = line // until it has ended: its queue is empty
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for _, ok := child.Next(); ok; _, ok = child.Next() { //nolint:revive // until it has ended: its queue is empty
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Fatalf("after %v the box has not delivered all", patience)
 	}
 	if err := child.Stop(); err != nil {
 		t.Fatal(err)
@@ -131,6 +158,9 @@ func TestKill(t *testing.T) {
 		if n != 1 {
 			t.Errorf("%s is at the hub %d times", s, n)
 		}
+	}
+	if len(promised) < 10*kills {
+		t.Errorf("only %d events were stored: what was tested?", len(promised))
 	}
 	t.Logf("%d kills, %d events stored, each of them once at the hub", kills, len(promised))
 }

@@ -13,7 +13,8 @@ import (
 // the machine of TestMachine finds every one of them.
 func TestShortcuts(t *testing.T) {
 	if raced {
-		return // this is about the machine of TestMachine, which has run
+		t.Log("not tested under the race detector, but in the run without it: this is about the machine, not about races")
+		return
 	}
 	for name, value := range map[string]string{"rapid.nofailfile": "true", "rapid.shrinktime": "0s", "rapid.checks": "2000"} {
 		setFlag(t, name, value)
