@@ -14,16 +14,6 @@ import (
 	"sportello.example/sync/wire"
 )
 
-// fastDir returns a directory in memory, if there is one: what is tested is what is written, not how fast.
-func fastDir(t testing.TB) string {
-	t.Helper()
-	if dir, err := os.MkdirTemp("/dev/shm", "sportello-faults-"); err == nil { //nolint:usetesting // that is not in memory
-		t.Cleanup(func() { _ = os.RemoveAll(dir) })
-		return dir
-	}
-	return t.TempDir()
-}
-
 // TestMachine lets everything happen that can, in any order, on the real box, the real relay's judgement and the real
 // hub, and then heals the town. What must hold is checked after every step and at the end. A failure is shrunk to the
 // shortest schedule; rapid prints how to run it again.

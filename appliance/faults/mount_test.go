@@ -5,14 +5,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// mountsVar is set in the process that has mounts of its own.
-const mountsVar = "SPORTELLO_TEST_MOUNTS"
+const (
+	// mountsVar is set in the process that has mounts of its own, to a directory of its parent's.
+	mountsVar = "SPORTELLO_TEST_MOUNTS"
+	// mountsLast is how long that process may last.
+	mountsLast = 5 * time.Minute
+)
 
 // ownMounts runs the test again in a process that has mounts of its own, and reports whether this is that process. The
 // test must return at once when it is not. With other processes that hold the same mounts, a file system that was cut
@@ -28,8 +34,17 @@ func ownMounts(t *testing.T) bool {
 		}
 		t.Skip("cutting the power of a disk needs root")
 	}
-	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--propagation", "private", os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), mountsVar+"=1")
+	// The directory is ours, so that it goes when that process is killed.
+	dir := fastDir(t)
+	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--propagation", "private",
+		os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout="+mountsLast.String())
+	cmd.Env = append(os.Environ(), mountsVar+"="+dir)
+	// Killed with us, it lets go of its mounts, and with them of the images in memory.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.WaitDelay = 10 * time.Second // for what it has started itself
+	// The signal is sent when the thread ends that has started it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {
@@ -45,11 +60,15 @@ type disk struct {
 	image string
 }
 
-// newDisk makes an ext4 of so many MiB and mounts it. The image is in memory when it can be: what is measured is what
-// was synced, not how fast.
+// newDisk makes an ext4 of so many MiB and mounts it, both in the parent's directory. The image is in memory when it can
+// be: what is measured is what was synced, not how fast.
 func newDisk(t *testing.T, mib int) *disk {
 	t.Helper()
-	d := &disk{t: t, dir: t.TempDir(), image: filepath.Join(fastDir(t), "disk.img")}
+	root := os.Getenv(mountsVar)
+	d := &disk{t: t, dir: filepath.Join(root, "disk"), image: filepath.Join(root, imageFile)}
+	if err := os.Mkdir(d.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(d.image, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
