@@ -212,7 +212,7 @@ func hold(ctx context.Context, tx pgx.Tx, ids []ingest.ChainID, nums map[numberi
 	if held != len(lock) {
 		return nil, errStale
 	}
-	if t.replicated {
+	if t.replicated { // What is written now is safe when the next transaction finds it so.
 		for i := range t.branches {
 			t.branches[i].Safe = t.branches[i].Seq
 		}

@@ -285,12 +285,54 @@ func TestSafeOnAReplica(t *testing.T) {
 	if _, err := grow(t.Context(), s, legal, 2, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if b := held(t, s, legal); b.Seq != 7 || b.Safe != 7 {
-		t.Errorf("%d of %d safe on the replica", b.Safe, b.Seq)
-	}
+	waitFor(t, "what is safe", func() bool { b := held(t, s, legal); return b.Seq == 7 && b.Safe == 7 })
 	c.Stop(t)
 	standby.Promote(t)
 	whole(t, open(t, standby.DSN("t1")), legal, 7)
+}
+
+// A commit that waits for nobody is on no replica, whatever was so when its transaction began.
+func TestNotSafeWithoutTheReplica(t *testing.T) {
+	c := pgtest.Start(t, "wal_keep_size=64MB")
+	standbys := func(names string) {
+		c.SQL(t, "postgres", "ALTER SYSTEM SET synchronous_standby_names = '"+names+"'")
+		c.SQL(t, "postgres", "SELECT pg_reload_conf()")
+	}
+	s := open(t, c.New(t))
+	standby := c.Standby(t, "replica")
+	standbys("replica")
+	if _, err := grow(t.Context(), s, legal, 3, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "what is safe", func() bool { return held(t, s, legal).Safe == 3 })
+	err := s.Ingest(t.Context(), []ingest.ChainID{legal}, func(tx ingest.Tx) error {
+		bs, err := tx.Branches(t.Context())
+		if err != nil {
+			return err
+		}
+		b := bs[0]
+		r := ingest.Row{ID: legal, Seq: b.Seq + 1, Encoded: []byte("event"), Certain: true}
+		r.Hash = b.Head.Next(r.Encoded)
+		b.Seq, b.Head = r.Seq, r.Hash
+		if err := tx.Write(t.Context(), ingest.Changes{Received: time.Now(), Rows: []ingest.Row{r}, Branches: []ingest.Branch{b}}); err != nil {
+			return err
+		}
+		standby.Stop(t)
+		standbys("")
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b := held(t, s, legal); b.Seq != 4 || b.Safe != 3 {
+		t.Errorf("%d of %d safe, want 3 of 4", b.Safe, b.Seq)
+	}
+	if _, err := grow(t.Context(), s, legal, 2, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if b := held(t, s, legal); b.Seq != 6 || b.Safe != 3 {
+		t.Errorf("%d of %d safe, want 3 of 6", b.Safe, b.Seq)
+	}
 }
 
 func waitFor(t *testing.T, what string, ok func() bool) {

@@ -147,9 +147,6 @@ func (t *ingestTx) queueBranches(b *pgx.Batch, branches []ingest.Branch) {
 		if last[key{r.ID, r.Number}] != i {
 			continue
 		}
-		if t.replicated { // the commit waits until a replica has it
-			r.Safe = r.Seq
-		}
 		num, stream = append(num, t.num(r.ID)), append(stream, int16(r.ID.Chain.Stream))
 		number, parent = append(number, int32(r.Number)), append(parent, int32(r.Parent))                       //nolint:gosec // branches are few
 		first, seq, safe = append(first, int64(r.From)), append(seq, int64(r.Seq)), append(safe, int64(r.Safe)) //nolint:gosec // at most envelope.MaxSeq
