@@ -19,7 +19,7 @@ import (
 // dumped returns a copy of a database with a branch of that many events that do not compress, and what it must hold.
 func dumped(t *testing.T, events int) (file string, want contents) {
 	t.Helper()
-	s, err := Open(t.Context(), pgtest.New(t), Options{Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	s, err := Open(t.Context(), pgtest.New(t), Options{Now: time.Now, Log: slog.New(slog.DiscardHandler), Unchecked: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestDamagedDump(t *testing.T) {
 
 // What reads a whole database takes longer than what serves boxes may.
 func TestDumpTakesItsTime(t *testing.T) {
-	s, err := Open(t.Context(), pgtest.New(t)+"&statement_timeout=20&lock_timeout=20&idle_in_transaction_session_timeout=20", Options{Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	s, err := Open(t.Context(), pgtest.New(t)+"&statement_timeout=20&lock_timeout=20&idle_in_transaction_session_timeout=20", Options{Now: time.Now, Log: slog.New(slog.DiscardHandler), Unchecked: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,8 +32,10 @@ INSERT INTO moment (space, key, part, value, until, secret, secret_until) VALUES
 ON CONFLICT (space, key) DO NOTHING`
 	changeMoment = `UPDATE moment SET value = $3, until = $4, secret = $5, secret_until = $6 WHERE space = $1 AND key = $2`
 	dropMoments  = `DELETE FROM moment WHERE space = $1 AND key = ANY ($2::bytea[])`
-	sweepMoments = `DELETE FROM moment WHERE until <= $1`
-	sweepSecrets = `UPDATE moment SET secret = NULL, secret_until = NULL WHERE secret IS NOT NULL AND secret_until <= $1`
+	// By the database's clock and a little later: a hub whose clock is ahead must not end what the others began.
+	sweepMoments = `DELETE FROM moment WHERE until <= now() - interval '1 minute'`
+	sweepSecrets = `
+UPDATE moment SET secret = NULL, secret_until = NULL WHERE secret IS NOT NULL AND secret_until <= now() - interval '1 minute'`
 	tellMoment   = `SELECT pg_notify('moment', $1)`
 	listenMoment = `LISTEN moment`
 )
@@ -278,11 +280,10 @@ func (m *Moments) count(ctx context.Context, tx pgx.Tx, s moment.Space, part str
 
 // Sweep implements moment.Store.
 func (m *Moments) Sweep(ctx context.Context) error {
-	now := m.store.now().UTC()
 	return again(ctx, func() error {
-		_, err := m.store.pool.Exec(ctx, sweepMoments, now)
+		_, err := m.store.pool.Exec(ctx, sweepMoments)
 		if err == nil {
-			_, err = m.store.pool.Exec(ctx, sweepSecrets, now)
+			_, err = m.store.pool.Exec(ctx, sweepSecrets)
 		}
 		if err != nil {
 			return fmt.Errorf("forget what is over: %w", err)

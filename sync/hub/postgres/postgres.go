@@ -34,10 +34,12 @@ var migrations embed.FS
 // ErrNewer means that a newer hub has brought the schema up to date. Nothing was changed.
 var ErrNewer = errors.New("database was written by a newer program")
 
-// Options are what a Store needs beside the address. All fields are needed.
+// Options are what a Store needs beside the address. Now and Log are needed.
 type Options struct {
 	Now func() time.Time
 	Log *slog.Logger
+	// Unchecked is for tests, whose databases do not wait for the disk and whose clocks are moved.
+	Unchecked bool
 }
 
 // Store is the hub's database. Its methods may be called at the same time.
@@ -46,6 +48,7 @@ type Store struct {
 	dsn  string
 	now  func() time.Time
 	log  *slog.Logger
+	lax  bool // Options.Unchecked
 
 	mu         sync.Mutex
 	numberings map[numbering]int64 // of those seen lately
@@ -73,7 +76,8 @@ var settings = map[string]string{
 
 // Open connects to the database at dsn (postgres://user:password@host:port/name?pool_max_conns=8, or libpq's
 // keyword=value form) and brings its schema up to date, in one transaction, while other hubs that start wait. It waits
-// for the database until ctx ends or five seconds have passed without an answer. It fails with ErrNewer.
+// for the database until ctx ends or five seconds have passed without an answer. It fails with ErrNewer, and with
+// ErrNotDurable and ErrClock before it has changed anything.
 func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 	conf, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
@@ -95,8 +99,11 @@ func Open(ctx context.Context, dsn string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	s := &Store{pool: pool, dsn: dsn, now: o.Now, log: o.Log, numberings: map[numbering]int64{}}
+	s := &Store{pool: pool, dsn: dsn, now: o.Now, log: o.Log, lax: o.Unchecked, numberings: map[numbering]int64{}}
 	sub, err := fs.Sub(migrations, "migrations")
+	if err == nil && !s.lax {
+		err = again(ctx, func() error { return errors.Join(s.checkDurable(ctx), s.checkClock(ctx)) })
+	}
 	if err == nil {
 		err = s.migrate(ctx, sub)
 	}
@@ -186,14 +193,19 @@ func (s *Store) migrate(ctx context.Context, from fs.FS) error {
 	})
 }
 
-// Run keeps the database in order until ctx ends: once an hour it makes the partitions of the months to come and
-// forgets requests that nobody collected. What fails is logged and tried again.
+// Run keeps the database in order until ctx ends: once an hour it makes the partitions of the months to come,
+// forgets requests that nobody collected, and looks again at the database's settings and clock. What fails is logged and tried again.
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
 	for {
 		if err := errors.Join(s.prepareMonths(ctx), s.forgetRequests(ctx)); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "database not put in order", "err", err, "retry_in", time.Hour)
+		}
+		if !s.lax {
+			if err := errors.Join(s.checkDurable(ctx), s.checkClock(ctx)); err != nil && ctx.Err() == nil {
+				s.log.ErrorContext(ctx, "database or clock is not fit for a hub", "err", err, "next_check_in", time.Hour)
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -223,7 +223,7 @@ func (b *simBox) deliver(t *testing.T, hubs []*replica, luck *rand.Rand) {
 
 func TestHubsAreKilled(t *testing.T) {
 	const boxes, events, kills = 3, 1500, 10
-	dsn := pgtest.New(t)
+	dsn := pgtest.Start(t).New(t)
 	hubs, _ := replicas(t, dsn, 2, "")
 	var all []*simBox
 	for i := range boxes {
@@ -273,7 +273,8 @@ func TestLoginAtTwoHubs(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	dsn := pgtest.New(t)
+	c := pgtest.Start(t)
+	dsn := c.New(t)
 	hubs, public := replicas(t, dsn, 2, fmt.Sprintf("[spid]\nidp_metadata = [%q]\n", idp.MetadataURL()))
 	idp.Trust(public + spid.PathMetadata)
 	b := enrolled(t, hubs[0], "Biblioteca Harar", 0)
@@ -319,7 +320,7 @@ func TestLoginAtTwoHubs(t *testing.T) {
 			t.Errorf("state %v, token: %v", l.State, err)
 		}
 	}
-	if dump := pgtest.SQL(t, dsn, "SELECT encode(value, 'escape'), encode(secret, 'escape') FROM moment"); dump == "" || strings.Contains(dump, maria) || strings.Contains(dump, "Rossi") {
+	if dump := c.SQL(t, "t1", "SELECT encode(value, 'escape'), encode(secret, 'escape') FROM moment"); dump == "" || strings.Contains(dump, maria) || strings.Contains(dump, "Rossi") {
 		t.Errorf("the database says %q", dump)
 	}
 }

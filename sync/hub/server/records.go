@@ -66,6 +66,12 @@ func (s settings) openRecords(ctx context.Context, now func() time.Time) (*recor
 		if errors.Is(err, postgres.ErrNewer) {
 			return nil, &program.HintError{Err: err, Hint: "run the newer hub; this one has not changed the database"}
 		}
+		if errors.Is(err, postgres.ErrNotDurable) {
+			return nil, &program.HintError{Err: err, Hint: "boxes forget what a hub confirms: set fsync = on and synchronous_commit = on in PostgreSQL, and for this user and database (ALTER ROLE, ALTER DATABASE)"}
+		}
+		if errors.Is(err, postgres.ErrClock) {
+			return nil, &program.HintError{Err: err, Hint: "set the clocks of this machine and of the database's by NTP"}
+		}
 		return nil, &program.HintError{Err: err, Hint: "look at “database” in the configuration, and whether PostgreSQL runs and lets this hub in"}
 	}
 	r.fleet = fleet.New(r.store, now)
