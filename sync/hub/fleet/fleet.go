@@ -49,8 +49,10 @@ type Box struct {
 
 	Contact time.Time     // last time it was heard of
 	Pending int           // events that waited in its queue then, or PendingUnknown
-	Drift   time.Duration // its clock minus the hub's then; 0 when not known
+	Drift   time.Duration // its clock minus the hub's when it last said; 0 when not known
 	Report  *wire.Report  // what it last said of its queue; nil when it never did
+
+	Reported time.Time // when Report was received
 
 	// What the hub's store counts, for Boxes: Box may leave it out.
 	Alarms int // open ones
@@ -89,9 +91,20 @@ type Store interface {
 	Boxes(ctx context.Context) ([]Box, error)
 	// RevokeBox fails with ErrUnknown. Revoking again keeps the first date.
 	RevokeBox(ctx context.Context, number uint32, at time.Time) error
-	// SaveContact stores when a box was last heard of, how many events waited then, and what it said of its queue; a
-	// nil report leaves the one that is stored.
-	SaveContact(ctx context.Context, number uint32, at time.Time, pending int, r *wire.Report) error
+	// SaveContact stores that a box was heard of. Of what several hubs hear it keeps what was received last; what is
+	// older changes nothing.
+	SaveContact(ctx context.Context, number uint32, c Contact) error
+}
+
+// Contact is that a box was heard of, and what it said then or lately.
+type Contact struct {
+	At      time.Time
+	Pending int // as Box.Pending
+
+	// What it said of its queue, when that was received, and its clock minus the hub's then. Nil: it stays as stored.
+	Report   *wire.Report
+	Reported time.Time
+	Drift    time.Duration
 }
 
 // Fleet is all boxes of a hub. Make one with New; its methods may be called at the same time.
@@ -104,10 +117,11 @@ type Fleet struct {
 }
 
 type contact struct {
-	at, saved time.Time
-	pending   int
-	drift     time.Duration
-	report    *wire.Report // nil: as it is stored
+	Contact // Report is nil when it is stored
+
+	saved time.Time // when it was written to disk last
+	drift time.Duration
+	timed time.Time // when the box last told its time, and drift was; zero: never
 }
 
 // New returns the fleet kept in s.
@@ -206,18 +220,22 @@ func (f *Fleet) Boxes(ctx context.Context) ([]Box, error) {
 	return bs, nil
 }
 
-// heard adds to b what is newer in memory than on disk.
+// heard adds to b what is newer in memory than on disk. On disk may be what another hub beside the same database heard.
 func (f *Fleet) heard(b Box) Box {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if c, ok := f.contacts[b.Number]; ok {
-		if c.at.Truncate(time.Second).Before(b.Contact) { // another hub beside the same database heard of it since
-			return b
-		}
-		b.Contact, b.Pending, b.Drift = c.at, c.pending, c.drift
-		if c.report != nil {
-			b.Report = c.report
-		}
+	c, ok := f.contacts[b.Number]
+	if !ok {
+		return b
+	}
+	if !c.At.Truncate(time.Second).Before(b.Contact) {
+		b.Contact, b.Pending = c.At, c.Pending
+	}
+	if c.Report != nil && !c.Reported.Before(b.Reported) {
+		b.Report, b.Reported, b.Drift = c.Report, c.Reported, c.Drift
+	}
+	if !c.timed.IsZero() && !c.timed.Before(b.Reported) {
+		b.Drift = c.drift
 	}
 	return b
 }
@@ -244,19 +262,26 @@ func (f *Fleet) Heard(ctx context.Context, number uint32, r Report) error {
 	f.mu.Lock()
 	c, ok := f.contacts[number]
 	if !ok {
-		c.pending = PendingUnknown
+		c.Pending = PendingUnknown
 	}
+	c.At = now
 	if r.Pending != PendingUnknown {
-		c.pending = r.Pending
+		c.Pending = r.Pending
 	}
 	if !r.Time.IsZero() {
-		c.drift = r.Time.Sub(now)
+		c.drift, c.timed = r.Time.Sub(now), now
 	}
 	if r.Queue != nil {
-		c.report = r.Queue
+		c.Report, c.Reported, c.Drift = r.Queue, now, 0
+		switch {
+		case !r.Time.IsZero():
+			c.Drift = c.drift
+		case !r.Queue.Time.IsZero():
+			c.Drift = r.Queue.Time.Sub(now)
+		}
 	}
 	save := now.Sub(c.saved) >= saveContact || now.Before(c.saved)
-	if c.at = now; save {
+	if save {
 		c.saved = now
 	}
 	f.contacts[number] = c
@@ -264,8 +289,15 @@ func (f *Fleet) Heard(ctx context.Context, number uint32, r Report) error {
 	if !save {
 		return nil
 	}
-	if err := f.store.SaveContact(ctx, number, now, c.pending, c.report); err != nil {
+	if err := f.store.SaveContact(ctx, number, c.Contact); err != nil {
 		return fmt.Errorf("contact of box %d: %w", number, err)
+	}
+	// Stored once: later it would be older than what another hub has heard.
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if last := f.contacts[number]; last.Report == c.Report {
+		last.Report = nil
+		f.contacts[number] = last
 	}
 	return nil
 }

@@ -15,17 +15,22 @@ import (
 )
 
 const (
-	addBox     = `INSERT INTO box (branch, kiosks, login_epoch, created) VALUES ($1, $2, $3, $4) RETURNING number`
-	addToken   = `INSERT INTO token (hash, box, expires) VALUES ($1, $2, $3)`
-	findToken  = `SELECT box, expires, used_by FROM token WHERE hash = $1 FOR UPDATE`
-	takeToken  = `UPDATE token SET used_by = $1 WHERE hash = $2`
-	enrolBox   = `UPDATE box SET key_id = $1, token_key = $2, enrolled = $3 WHERE number = $4`
-	revokeBox  = `UPDATE box SET revoked = coalesce(revoked, $1) WHERE number = $2`
+	addBox    = `INSERT INTO box (branch, kiosks, login_epoch, created) VALUES ($1, $2, $3, $4) RETURNING number`
+	addToken  = `INSERT INTO token (hash, box, expires) VALUES ($1, $2, $3)`
+	findToken = `SELECT box, expires, used_by FROM token WHERE hash = $1 FOR UPDATE`
+	takeToken = `UPDATE token SET used_by = $1 WHERE hash = $2`
+	enrolBox  = `UPDATE box SET key_id = $1, token_key = $2, enrolled = $3 WHERE number = $4`
+	revokeBox = `UPDATE box SET revoked = coalesce(revoked, $1) WHERE number = $2`
+	// Whichever hub heard of a box last is right. No replica is waited for: one that is missing would stop every hub, for
+	// something that the next contact says again.
 	contactBox = `
-UPDATE box SET contact = $1, pending = $2, report = coalesce($3, report),
-  drift = CASE WHEN $3::bytea IS NOT NULL AND $3 IS DISTINCT FROM report THEN coalesce($4, 0) ELSE drift END WHERE number = $5`
+UPDATE box SET contact = greatest(contact, $1), pending = CASE WHEN contact > $1 THEN pending ELSE $2 END,
+  report = CASE WHEN $3::bytea IS NULL OR reported > $4 THEN report ELSE $3 END,
+  drift = CASE WHEN $3::bytea IS NULL OR reported > $4 THEN drift ELSE $5 END,
+  reported = CASE WHEN $3::bytea IS NULL OR reported > $4 THEN reported ELSE $4::timestamptz END
+FROM (SELECT set_config('synchronous_commit', 'local', true)) AS s WHERE number = $6`
 	holdBox   = `SELECT FROM box WHERE number = $1 FOR UPDATE`
-	boxFields = `SELECT number, branch, kiosks, login_epoch, key_id, token_key, created, enrolled, revoked, contact, pending, drift, report, `
+	boxFields = `SELECT number, branch, kiosks, login_epoch, key_id, token_key, created, enrolled, revoked, contact, pending, drift, report, reported, `
 	listBoxes = boxFields + `
        (SELECT count(*) FROM alarm AS a WHERE a.box = box.number AND a.done IS NULL),
        (SELECT count(*) FROM event AS e WHERE e.box = box.number AND e.judged = 'absent'),
@@ -126,11 +131,11 @@ func (s *Store) Boxes(ctx context.Context) (bs []fleet.Box, err error) {
 // scanBox reads a row of boxFields.
 func scanBox(row pgx.Row) (fleet.Box, error) {
 	var b fleet.Box
-	var created, enrolled, revoked, contact *time.Time
+	var created, enrolled, revoked, contact, reported *time.Time
 	var drift int64
 	var report []byte
 	err := row.Scan(&b.Number, &b.Branch, &b.Kiosks, &b.LoginEpoch, &b.KeyID, &b.TokenKey, &created, &enrolled, &revoked, &contact,
-		&b.Pending, &drift, &report, &b.Alarms, &b.Gaps, &b.Forks)
+		&b.Pending, &drift, &report, &reported, &b.Alarms, &b.Gaps, &b.Forks)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return fleet.Box{}, fleet.ErrUnknown
 	}
@@ -138,7 +143,7 @@ func scanBox(row pgx.Row) (fleet.Box, error) {
 		return fleet.Box{}, fmt.Errorf("box: %w", err)
 	}
 	b.Created, b.Enrolled, b.Revoked, b.Contact = unstamp(created), unstamp(enrolled), unstamp(revoked), unstamp(contact)
-	b.Drift = time.Duration(drift) * time.Millisecond
+	b.Reported, b.Drift = unstamp(reported), time.Duration(drift)*time.Millisecond
 	if report != nil {
 		b.Report = &wire.Report{}
 		if err := json.Unmarshal(report, b.Report); err != nil {
@@ -160,20 +165,16 @@ func (s *Store) RevokeBox(ctx context.Context, number uint32, at time.Time) erro
 }
 
 // SaveContact implements fleet.Store.
-func (s *Store) SaveContact(ctx context.Context, number uint32, at time.Time, pending int, r *wire.Report) error {
+func (s *Store) SaveContact(ctx context.Context, number uint32, c fleet.Contact) error {
 	var report []byte
-	var drift *int64 // milliseconds, of a report that is new
-	if r != nil {
+	if c.Report != nil {
 		var err error
-		if report, err = json.Marshal(r); err != nil {
+		if report, err = json.Marshal(c.Report); err != nil {
 			return fmt.Errorf("report of box %d: %w", number, err)
-		}
-		if !r.Time.IsZero() {
-			drift = new(r.Time.Sub(at).Milliseconds())
 		}
 	}
 	return again(ctx, func() error {
-		_, err := s.pool.Exec(ctx, contactBox, stamp(at.Truncate(time.Second)), pending, report, drift, number)
+		_, err := s.pool.Exec(ctx, contactBox, stamp(c.At.Truncate(time.Second)), c.Pending, report, stamp(c.Reported), c.Drift.Milliseconds(), number)
 		return err
 	})
 }

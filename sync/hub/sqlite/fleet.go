@@ -14,21 +14,26 @@ import (
 )
 
 const (
-	addBox     = `INSERT INTO box (branch, kiosks, login_epoch, created) VALUES (?, ?, ?, ?)`
-	addToken   = `INSERT INTO token (hash, box, expires) VALUES (?, ?, ?)`
-	findToken  = `SELECT box, expires, used_by FROM token WHERE hash = ?`
-	takeToken  = `UPDATE token SET used_by = ? WHERE hash = ?`
-	enrolBox   = `UPDATE box SET key_id = ?, token_key = ?, enrolled = ? WHERE number = ?`
-	revokeBox  = `UPDATE box SET revoked = CASE revoked WHEN '' THEN ? ELSE revoked END WHERE number = ?`
-	contactBox = `UPDATE box SET contact = ?1, pending = ?2, report = CASE ?3 WHEN '' THEN report ELSE ?3 END WHERE number = ?4`
-	boxFields  = `
-SELECT number, branch, kiosks, login_epoch, key_id, token_key, created, enrolled, revoked, contact, pending, report,
+	addBox    = `INSERT INTO box (branch, kiosks, login_epoch, created) VALUES (?, ?, ?, ?)`
+	addToken  = `INSERT INTO token (hash, box, expires) VALUES (?, ?, ?)`
+	findToken = `SELECT box, expires, used_by FROM token WHERE hash = ?`
+	takeToken = `UPDATE token SET used_by = ? WHERE hash = ?`
+	enrolBox  = `UPDATE box SET key_id = ?, token_key = ?, enrolled = ? WHERE number = ?`
+	revokeBox = `UPDATE box SET revoked = CASE revoked WHEN '' THEN ? ELSE revoked END WHERE number = ?`
+	// What was received last is right.
+	contactBox = `
+UPDATE box SET contact = max(contact, ?1), pending = CASE WHEN contact > ?1 THEN pending ELSE ?2 END,
+  report = CASE WHEN ?3 = '' OR reported > ?4 THEN report ELSE ?3 END,
+  drift = CASE WHEN ?3 = '' OR reported > ?4 THEN drift ELSE ?5 END,
+  reported = CASE WHEN ?3 = '' OR reported > ?4 THEN reported ELSE ?4 END
+WHERE number = ?6`
+	boxFields = `SELECT number, branch, kiosks, login_epoch, key_id, token_key, created, enrolled, revoked, contact, pending, report, reported, drift, `
+	listBoxes = boxFields + `
        (SELECT COUNT(*) FROM alarm AS a WHERE a.box = box.number AND a.done = 0),
        (SELECT COUNT(*) FROM chain AS c CROSS JOIN entry AS e ON e.chain = c.id WHERE c.box = box.number AND e.judged <> '' AND e.judged = 'absent'),
        (SELECT COUNT(*) FROM chain AS c CROSS JOIN branch AS b ON b.chain = c.id WHERE c.box = box.number AND b.number > 0)
-FROM box`
-	listBoxes = boxFields + ` ORDER BY number`
-	findBox   = boxFields + ` WHERE number = ?`
+FROM box ORDER BY number`
+	findBox = boxFields + `0, 0, 0 FROM box WHERE number = ?` // with every request: what is counted is for lists
 )
 
 // AddBox implements fleet.Store.
@@ -122,10 +127,11 @@ func (s *Store) Boxes(ctx context.Context) ([]fleet.Box, error) {
 // scanBox reads a row of listBoxes or findBox.
 func scanBox(row interface{ Scan(...any) error }) (fleet.Box, error) {
 	var b fleet.Box
-	var created, enrolled, revoked, contact string
+	var created, enrolled, revoked, contact, reported string
+	var drift int64
 	var report []byte
 	err := row.Scan(&b.Number, &b.Branch, &b.Kiosks, &b.LoginEpoch, &b.KeyID, &b.TokenKey, &created, &enrolled, &revoked, &contact, &b.Pending,
-		&report, &b.Alarms, &b.Gaps, &b.Forks)
+		&report, &reported, &drift, &b.Alarms, &b.Gaps, &b.Forks)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fleet.Box{}, fleet.ErrUnknown
 	}
@@ -135,18 +141,16 @@ func scanBox(row interface{ Scan(...any) error }) (fleet.Box, error) {
 	for _, f := range []struct {
 		to   *time.Time
 		from string
-	}{{&b.Created, created}, {&b.Enrolled, enrolled}, {&b.Revoked, revoked}, {&b.Contact, contact}} {
+	}{{&b.Created, created}, {&b.Enrolled, enrolled}, {&b.Revoked, revoked}, {&b.Contact, contact}, {&b.Reported, reported}} {
 		if *f.to, err = parseStamp(f.from); err != nil {
 			return fleet.Box{}, err
 		}
 	}
+	b.Drift = time.Duration(drift) * time.Millisecond
 	if len(report) > 0 {
 		b.Report = &wire.Report{}
 		if err := json.Unmarshal(report, b.Report); err != nil {
 			return fleet.Box{}, fmt.Errorf("stored report of box %d: %w", b.Number, err)
-		}
-		if !b.Report.Time.IsZero() && !b.Contact.IsZero() {
-			b.Drift = b.Report.Time.Sub(b.Contact) // the two are stored together
 		}
 	}
 	return b, nil
@@ -165,14 +169,14 @@ func (s *Store) RevokeBox(ctx context.Context, number uint32, at time.Time) erro
 }
 
 // SaveContact implements fleet.Store.
-func (s *Store) SaveContact(ctx context.Context, number uint32, at time.Time, pending int, r *wire.Report) error {
+func (s *Store) SaveContact(ctx context.Context, number uint32, c fleet.Contact) error {
 	var report []byte
-	if r != nil {
+	if c.Report != nil {
 		var err error
-		if report, err = json.Marshal(r); err != nil {
+		if report, err = json.Marshal(c.Report); err != nil {
 			return fmt.Errorf("report of box %d: %w", number, err)
 		}
 	}
-	_, err := s.write.ExecContext(ctx, contactBox, stamp(at), pending, string(report), number)
+	_, err := s.write.ExecContext(ctx, contactBox, stamp(c.At), c.Pending, string(report), stamp(c.Reported), c.Drift.Milliseconds(), number)
 	return err
 }

@@ -123,23 +123,30 @@ func contact(t *testing.T, s Store) {
 	n := addBox(t, s, "Harar")
 	at := now.Add(-time.Hour)
 	r := &wire.Report{Time: at, Clock: "synced", Release: "2026.11", Epoch: epoch, Dead: 2, Streams: []wire.StreamReport{{Stream: envelope.Legal, Queued: 3, Oldest: &at}}}
+	older := &wire.Report{Time: at, Release: "2026.10", Epoch: epoch}
 	want, err := json.Marshal(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
+		name    string
+		c       fleet.Contact
 		at      time.Time
 		pending int
-		r       *wire.Report
 		want    []byte
 		drift   time.Duration
-	}{{now, 5, nil, nil, 0}, {now.Add(time.Second), 3, r, want, -time.Hour - time.Second}} {
-		if err := s.SaveContact(t.Context(), n, tt.at, tt.pending, tt.r); err != nil {
+	}{
+		{"without a report", fleet.Contact{At: now, Pending: 5}, now, 5, nil, 0},
+		{"with one", fleet.Contact{At: now.Add(9 * time.Second), Pending: 3, Report: r, Reported: now.Add(5 * time.Second), Drift: -time.Hour}, now.Add(9 * time.Second), 3, want, -time.Hour},
+		{"an older one, of another hub", fleet.Contact{At: now.Add(8 * time.Second), Pending: 7, Report: older, Reported: now.Add(4 * time.Second), Drift: time.Minute}, now.Add(9 * time.Second), 3, want, -time.Hour},
+		{"an older one, after a later contact", fleet.Contact{At: now.Add(20 * time.Second), Pending: 7, Report: older, Reported: now.Add(4 * time.Second), Drift: time.Minute}, now.Add(20 * time.Second), 7, want, -time.Hour},
+	} {
+		if err := s.SaveContact(t.Context(), n, tt.c); err != nil {
 			t.Fatal(err)
 		}
 		b, err := s.Box(t.Context(), n)
-		if err != nil || !b.Contact.Equal(tt.at) || b.Pending != tt.pending || b.Drift != tt.drift {
-			t.Errorf("got %+v, %v", b, err)
+		if err != nil || !b.Contact.Equal(tt.at) || b.Pending != tt.pending || b.Drift != tt.drift || b.Report != nil && !b.Reported.Equal(now.Add(5*time.Second)) {
+			t.Errorf("%s: got %+v, %v", tt.name, b, err)
 		}
 		var got []byte
 		if b.Report != nil {
@@ -148,10 +155,10 @@ func contact(t *testing.T, s Store) {
 			}
 		}
 		if !bytes.Equal(got, tt.want) {
-			t.Errorf("report: got %s, want %s", got, tt.want)
+			t.Errorf("%s: report: got %s, want %s", tt.name, got, tt.want)
 		}
 	}
-	if err := s.SaveContact(t.Context(), n, now.Add(time.Minute), fleet.PendingUnknown, nil); err != nil {
+	if err := s.SaveContact(t.Context(), n, fleet.Contact{At: now.Add(time.Minute), Pending: fleet.PendingUnknown}); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := s.Box(t.Context(), n); err != nil || b.Report == nil || b.Pending != fleet.PendingUnknown {
