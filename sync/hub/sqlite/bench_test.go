@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -73,10 +72,7 @@ func BenchmarkIngest(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	dir, err := os.MkdirTemp(b.TempDir(), "")
-	if err != nil {
-		b.Fatal(err)
-	}
+	dir := b.TempDir()
 	bare := func(round int) time.Duration {
 		db, err := sqldb.Open(b.Context(), filepath.Join(dir, fmt.Sprint("bare", round)), fstest.MapFS{"1.sql": &fstest.MapFile{Data: []byte(bareTable)}}, sqldb.Options{})
 		if err != nil {

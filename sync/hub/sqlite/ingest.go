@@ -29,6 +29,10 @@ ON CONFLICT (chain, number) DO UPDATE SET seq = excluded.seq, head = excluded.he
 	addEntry = `
 INSERT INTO entry (chain, branch, seq, missing, reason, hash, encoded, received, kind, schema, session, mode, pages, boot, mono, wall, quality, happened, certain, judged)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	// Nearly all events need no more than this, and each value costs something.
+	addPlain = `
+INSERT INTO entry (chain, branch, seq, missing, reason, hash, encoded, received, kind, schema, session, mode, pages, boot, mono, wall, quality, happened, certain, judged)
+VALUES (?, 0, ?, 0, 0, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, '')`
 	judgeEntry = `
 UPDATE entry SET kind = ?, schema = ?, session = ?, mode = ?, pages = ?, boot = ?, mono = ?, wall = ?, quality = ?, happened = ?, certain = ?, judged = ?
 WHERE chain = ? AND branch = ? AND seq = ?`
@@ -42,6 +46,7 @@ UPDATE entry SET certain = 1, happened = min(?1 + mono - ?2, received)
 WHERE certain = 0 AND boot > 0 AND boot = ?3 AND judged NOT IN ('unreadable', 'absent')
 AND chain IN (SELECT id FROM chain WHERE box = ?4 AND epoch = ?5)`
 	countEpochs = `SELECT count(*) FROM (SELECT DISTINCT epoch FROM chain WHERE box = ?1 LIMIT ?2)`
+	hasEpoch    = `SELECT EXISTS (SELECT 1 FROM chain WHERE box = ? AND epoch = ?)`
 	// A key of its own is for so many only.
 	putAlarm = `
 INSERT INTO alarm (box, kind, key, text, count, since, latest)
@@ -73,6 +78,7 @@ type ingesting struct {
 func (t *ingesting) Branches(ctx context.Context) ([]ingest.Branch, error) {
 	t.looked = make(map[ingest.ChainID]bool, len(t.ids))
 	find := t.tx.StmtContext(ctx, t.s.findChain)
+	defer func() { _ = find.Close() }()
 	out := make([]ingest.Branch, 0, len(t.ids))
 	for _, id := range t.ids {
 		if t.looked[id] {
@@ -205,7 +211,9 @@ func identify(r *ingest.Row, missing uint64, reason uint8, hash []byte) {
 
 // Epochs implements ingest.Tx.
 func (t *ingesting) Epochs(ctx context.Context, box uint32, most int) (n int, err error) {
-	if err := t.tx.QueryRowContext(ctx, countEpochs, box, most).Scan(&n); err != nil {
+	count, has := t.tx.StmtContext(ctx, t.s.countEpochs), t.tx.StmtContext(ctx, t.s.hasEpoch)
+	defer func() { _, _ = count.Close(), has.Close() }()
+	if err := count.QueryRowContext(ctx, box, most).Scan(&n); err != nil {
 		return 0, fmt.Errorf("epochs of box %d: %w", box, err)
 	}
 	var held []envelope.Epoch // of these nothing may be stored yet
@@ -216,7 +224,7 @@ func (t *ingesting) Epochs(ctx context.Context, box uint32, most int) (n int, er
 	}
 	for _, e := range held {
 		var there bool
-		if err := t.tx.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM chain WHERE box = ? AND epoch = ?)`, box, string(e)).Scan(&there); err != nil {
+		if err := has.QueryRowContext(ctx, box, string(e)).Scan(&there); err != nil {
 			return 0, fmt.Errorf("epochs of box %d: %w", box, err)
 		}
 		if !there {
@@ -268,19 +276,8 @@ func (t *ingesting) appendDatings(ctx context.Context, out []ingest.Dating, id i
 
 // Write implements ingest.Tx.
 func (t *ingesting) Write(ctx context.Context, c ingest.Changes) error {
-	put := t.tx.StmtContext(ctx, t.s.putBranch)
-	quick := context.WithoutCancel(ctx)
-	for _, b := range c.Branches {
-		chain, ok, err := t.chain(ctx, b.ID)
-		if err == nil && !ok {
-			chain, err = t.addChain(ctx, b.ID)
-		}
-		if err == nil {
-			_, err = put.ExecContext(quick, chain, b.Number, b.Parent, b.From, b.Seq, hashBytes(&b.Head), b.Safe, millis(b.Dated))
-		}
-		if err != nil {
-			return fmt.Errorf("branch %d of %s: %w", b.Number, b.ID.Chain, err)
-		}
+	if err := t.putBranches(ctx, c); err != nil {
+		return err
 	}
 	if err := t.addRows(ctx, c); err != nil {
 		return err
@@ -316,23 +313,42 @@ func (t *ingesting) Write(ctx context.Context, c ingest.Changes) error {
 	return nil
 }
 
-func (t *ingesting) addChain(ctx context.Context, id ingest.ChainID) (int64, error) {
-	res, err := t.tx.StmtContext(ctx, t.s.addChain).ExecContext(ctx, id.Box, string(id.Chain.Epoch), id.Chain.Stream)
+func (t *ingesting) putBranches(ctx context.Context, c ingest.Changes) error {
+	add, put := t.tx.StmtContext(ctx, t.s.addChain), t.tx.StmtContext(ctx, t.s.putBranch)
+	defer func() { _, _ = add.Close(), put.Close() }()
+	quick := context.WithoutCancel(ctx) // to watch a context costs as much as an INSERT
+	for _, b := range c.Branches {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		chain, ok, err := t.chain(ctx, b.ID)
+		if err == nil && !ok {
+			chain, err = addOne(quick, add, b.ID)
+			t.chains[b.ID] = chain
+		}
+		if err == nil {
+			_, err = put.ExecContext(quick, chain, b.Number, b.Parent, b.From, b.Seq, hashBytes(&b.Head), b.Safe, millis(b.Dated))
+		}
+		if err != nil {
+			return fmt.Errorf("branch %d of %s: %w", b.Number, b.ID.Chain, err)
+		}
+	}
+	return nil
+}
+
+func addOne(ctx context.Context, add *sql.Stmt, id ingest.ChainID) (int64, error) {
+	res, err := add.ExecContext(ctx, id.Box, string(id.Chain.Epoch), id.Chain.Stream)
 	if err != nil {
 		return 0, err
 	}
-	n, err := res.LastInsertId()
-	if err != nil {
-		return 0, err
-	}
-	t.chains[id] = n
-	return n, nil
+	return res.LastInsertId()
 }
 
 func (t *ingesting) addRows(ctx context.Context, c ingest.Changes) error {
-	add := t.tx.StmtContext(ctx, t.s.addEntry)
+	add, plain := t.tx.StmtContext(ctx, t.s.addEntry), t.tx.StmtContext(ctx, t.s.addPlain)
+	defer func() { _, _ = add.Close(), plain.Close() }()
 	received := millis(c.Received)
-	quick := context.WithoutCancel(ctx) // to watch a context costs as much as an INSERT
+	quick := context.WithoutCancel(ctx)
 	for i := range c.Rows {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -345,19 +361,30 @@ func (t *ingesting) addRows(ctx context.Context, c ingest.Changes) error {
 		if err != nil {
 			return fmt.Errorf("event %d of %s: %w", r.Seq, r.ID.Chain, err)
 		}
-		var missing uint64
-		var reason envelope.Reason
-		encoded := r.Encoded
-		if r.Missing != nil {
-			missing, reason, encoded = r.Missing.Count, r.Missing.Reason, []byte{}
+		if r.Missing == nil && r.Branch == 0 && r.Pages == 0 && r.Judged == ingest.Understood {
+			_, err = plain.ExecContext(quick, chain, r.Seq, hashBytes(&r.Hash), r.Encoded, received, string(r.Kind), r.Schema, r.Session, r.Mode,
+				r.Boot, r.Mono.Milliseconds(), millis(r.Wall), r.Quality, millis(r.Happened), r.Certain)
+		} else {
+			err = addRow(quick, add, chain, r, received)
 		}
-		if _, err := add.ExecContext(quick, chain, r.Branch, r.Seq, missing, reason, hashBytes(&r.Hash), encoded, received,
-			string(r.Kind), r.Schema, r.Session, r.Mode, r.Pages, r.Boot, r.Mono.Milliseconds(), millis(r.Wall), r.Quality,
-			millis(r.Happened), r.Certain, string(r.Judged)); err != nil {
+		if err != nil {
 			return fmt.Errorf("event %d of %s: %w", r.Seq, r.ID.Chain, err)
 		}
 	}
 	return nil
+}
+
+func addRow(ctx context.Context, add *sql.Stmt, chain int64, r *ingest.Row, received int64) error {
+	var missing uint64
+	var reason envelope.Reason
+	encoded := r.Encoded
+	if r.Missing != nil {
+		missing, reason, encoded = r.Missing.Count, r.Missing.Reason, []byte{}
+	}
+	_, err := add.ExecContext(ctx, chain, r.Branch, r.Seq, missing, reason, hashBytes(&r.Hash), encoded, received,
+		string(r.Kind), r.Schema, r.Session, r.Mode, r.Pages, r.Boot, r.Mono.Milliseconds(), millis(r.Wall), r.Quality,
+		millis(r.Happened), r.Certain, string(r.Judged))
+	return err
 }
 
 func (t *ingesting) putRequests(ctx context.Context, c ingest.Changes) error {
@@ -368,6 +395,7 @@ func (t *ingesting) putRequests(ctx context.Context, c ingest.Changes) error {
 		return fmt.Errorf("forget old requests: %w", err)
 	}
 	put := t.tx.StmtContext(ctx, t.s.putRequest)
+	defer func() { _ = put.Close() }()
 	for _, r := range c.Requests {
 		body, err := json.Marshal(r.Request)
 		if err == nil {

@@ -34,8 +34,8 @@ type Store struct {
 	path        string
 	held        *os.File // keeps Restore away
 
-	findChain, addChain, putBranch, addEntry, putRequest *sql.Stmt // of write
-	findBox                                              *sql.Stmt // of read
+	findChain, addChain, putBranch, addEntry, addPlain, putRequest, countEpochs, hasEpoch *sql.Stmt // of write
+	findBox                                                                               *sql.Stmt // of read
 }
 
 var (
@@ -69,7 +69,11 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		db   *sql.DB
 		to   **sql.Stmt
 		text string
-	}{{s.write, &s.findChain, findChain}, {s.write, &s.addChain, addChain}, {s.write, &s.putBranch, putBranch}, {s.write, &s.addEntry, addEntry}, {s.write, &s.putRequest, putRequest}, {s.read, &s.findBox, findBox}} {
+	}{
+		{s.write, &s.findChain, findChain}, {s.write, &s.addChain, addChain}, {s.write, &s.putBranch, putBranch}, {s.write, &s.addEntry, addEntry},
+		{s.write, &s.addPlain, addPlain}, {s.write, &s.putRequest, putRequest}, {s.write, &s.countEpochs, countEpochs}, {s.write, &s.hasEpoch, hasEpoch},
+		{s.read, &s.findBox, findBox},
+	} {
 		if *p.to, err = p.db.PrepareContext(ctx, p.text); err != nil {
 			return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.Close())
 		}
@@ -80,7 +84,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 // Close closes the database. Closing it again does nothing.
 func (s *Store) Close() error {
 	var errs []error
-	for _, st := range []*sql.Stmt{s.findChain, s.addChain, s.putBranch, s.addEntry, s.putRequest, s.findBox} {
+	for _, st := range []*sql.Stmt{s.findChain, s.addChain, s.putBranch, s.addEntry, s.addPlain, s.putRequest, s.countEpochs, s.hasEpoch, s.findBox} {
 		if st != nil {
 			errs = append(errs, st.Close())
 		}
