@@ -80,10 +80,16 @@ func decode(ring seal.Ring, id ChainID, seq uint64, encoded []byte) item {
 		r.Judged = Quarantined
 		return it
 	}
-	body, err := upcast(e.Body)
-	if err != nil {
-		it.unreadable()
-		return it
+	var body event.Body
+	quickly := false
+	if e.Schema == event.SchemaBody && ofVisits[r.Kind] {
+		body, quickly = quickBody(e.Body)
+	}
+	if !quickly {
+		if body, err = upcast(e.Body); err != nil {
+			it.unreadable()
+			return it
+		}
 	}
 	it.interpret(body)
 	if r.Kind != event.RequestLeft || r.Judged != Understood {

@@ -23,3 +23,6 @@ func Waiting(in *Ingest) int {
 	defer in.mu.Unlock()
 	return len(in.waiting)
 }
+
+// QuickBody is quickBody.
+func QuickBody(b []byte) (event.Body, bool) { return quickBody(b) }
