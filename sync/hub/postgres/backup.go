@@ -23,7 +23,7 @@ import (
 const (
 	exportSnapshot = `SELECT pg_export_snapshot()`
 	allBranches    = `SELECT numbering, stream, number, seq FROM branch ORDER BY 1, 2, 3`
-	// In the order in which Write takes the rows, and only where there is something to raise.
+	// Only where there is something to raise, with the numberings held.
 	raiseSafe = `
 UPDATE branch AS b SET safe = s.seq
 FROM unnest($1::bigint[], $2::smallint[], $3::integer[], $4::bigint[]) AS s (numbering, stream, number, seq)
@@ -146,8 +146,13 @@ func (s *Store) raise(ctx context.Context, at tips) error {
 	const most = 500
 	for i := 0; i < len(at.num); i += most {
 		j := min(i+most, len(at.num))
-		err := again(ctx, func() error {
-			_, err := s.pool.Exec(ctx, raiseSafe, at.num[i:j], at.stream[i:j], at.number[i:j], at.seq[i:j])
+		nums := slices.Compact(slices.Clone(at.num[i:j])) // sorted
+		err := s.within(ctx, func(tx pgx.Tx) error {
+			// As who takes in events does, and in one order: nobody waits for somebody who waits for them.
+			if _, err := tx.Exec(ctx, holdNumberings, nums); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, raiseSafe, at.num[i:j], at.stream[i:j], at.number[i:j], at.seq[i:j])
 			return err
 		})
 		if err != nil {
