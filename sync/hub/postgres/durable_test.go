@@ -42,3 +42,22 @@ func TestOpenLooksAtTheDatabase(t *testing.T) {
 		t.Error("a hub that refuses has changed the database")
 	}
 }
+
+func TestCheckKeys(t *testing.T) {
+	dsn := pgtest.New(t)
+	a, b := open(t, dsn), open(t, dsn)
+	if err := a.CheckKeys(t.Context(), map[string][]byte{"token": {1}, "ca": {2}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.CheckKeys(t.Context(), map[string][]byte{"token": {1}, "ca": {2}}); err != nil {
+		t.Errorf("the same: %v", err)
+	}
+	for range 2 {
+		if err := b.CheckKeys(t.Context(), map[string][]byte{"token": {1}, "ca": {3}}); !errors.Is(err, postgres.ErrKeys) {
+			t.Errorf("others: %v", err)
+		}
+	}
+	if err := a.CheckKeys(t.Context(), map[string][]byte{"token": {1}, "ca": {2}}); err != nil {
+		t.Errorf("the first again: %v", err)
+	}
+}

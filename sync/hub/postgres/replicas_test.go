@@ -258,6 +258,26 @@ func TestHubsAreKilled(t *testing.T) {
 	}
 }
 
+func TestHubWithOtherKeys(t *testing.T) {
+	dsn := pgtest.Start(t).New(t)
+	hubs, _ := replicas(t, dsn, 1, "")
+	other := &replica{config: filepath.Join(t.TempDir(), "other.toml")}
+	text := fmt.Sprintf("public_address = %q\nbox_address = %q\ndata = %q\ndatabase = %q\n", freeAddress(t), freeAddress(t), filepath.Join(t.TempDir(), "data"), dsn)
+	if err := os.WriteFile(other.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cmd := other.run(t)
+	context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "other keys") || !strings.Contains(string(out), "copy the folders") {
+		t.Errorf("a hub with other keys: %v: %s", err, out)
+	}
+	hubs[0].kill()
+	hubs[0].start(t)
+	hubs[0].wait(t)
+}
+
 func TestLoginAtTwoHubs(t *testing.T) {
 	const maria = "RSSMRA80A01Y100Z"
 	idp, err := spidtest.New(spidtest.Config{Addr: "127.0.0.1:0", Now: time.Now, Citizens: []spidtest.Citizen{{FiscalCode: maria, Name: "Maria", FamilyName: "Rossi"}}})

@@ -1,13 +1,16 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdh"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -115,6 +118,36 @@ func openFolder(dir string, now func() time.Time) (*records, error) {
 		return nil, err
 	}
 	return &records{dir: abs, ca: authority}, nil
+}
+
+// checkKeys compares this hub's keys with those of the others beside its database. A database in the data folder has no
+// others.
+func (r *records) checkKeys(ctx context.Context, k keys) error {
+	shared, ok := r.store.(*postgres.Store)
+	if !ok {
+		return nil
+	}
+	pub, ok := k.token.Public().(ed25519.PublicKey)
+	if !ok {
+		return errors.New("token key has no public half")
+	}
+	authority, err := os.ReadFile(r.caFile())
+	if err != nil {
+		return fmt.Errorf("certificate authority: %w", err)
+	}
+	fingerprint := func(label string, b []byte) []byte {
+		h := sha256.Sum256(append([]byte("sportello/fingerprint/"+label+"/v1\x00"), b...))
+		return h[:]
+	}
+	err = shared.CheckKeys(ctx, map[string][]byte{
+		"keys/token.key":  fingerprint("token", pub),
+		"keys/master.key": fingerprint("master", k.master), // of 256 random bits: nobody finds them by trying
+		"ca/" + ca.File:   fingerprint("ca", bytes.TrimSpace(authority)),
+	})
+	if errors.Is(err, postgres.ErrKeys) {
+		return &program.HintError{Err: err, Hint: "stop this hub, and copy the folders “keys” and “ca” of the first hub into its data folder. If those are lost for good, empty the table hub_key: then all boxes must enrol again"}
+	}
+	return err
 }
 
 // moments returns where logins under way are kept, and what is to run for that.

@@ -58,6 +58,9 @@ func Run(ctx context.Context, c Config, log *slog.Logger, ready func(Addresses))
 
 func run(ctx context.Context, s settings, r *records, log *slog.Logger, ready func(Addresses)) error {
 	k, err := loadKeys(filepath.Join(s.Data, "keys"))
+	if err == nil {
+		err = r.checkKeys(ctx, k)
+	}
 	if err != nil {
 		return err
 	}
