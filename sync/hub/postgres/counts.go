@@ -12,13 +12,15 @@ import (
 
 const (
 	// A sheet is counted under the mode of the session it was printed in. What happened after $1 was not received before
-	// $2, so that older months are not looked at.
+	// $2, and the start of its session not before $3, so that older months are not looked at.
 	countEvents = `
-SELECT e.box, e.happened / 3600000 AS hour,
-       coalesce((SELECT s.mode FROM event AS s WHERE s.kind = 'session.started' AND s.session = e.session LIMIT 1), '') AS how,
+WITH started AS (
+  SELECT session, min(mode) AS mode FROM event WHERE kind = 'session.started' AND received >= $3 GROUP BY session
+)
+SELECT e.box, e.happened / 3600000 AS hour, coalesce(s.mode, '') AS how,
        count(*) FILTER (WHERE e.kind = 'session.started'),
        coalesce(sum(e.pages) FILTER (WHERE e.kind = 'print.done'), 0)
-FROM event AS e
+FROM event AS e LEFT JOIN started AS s ON s.session = e.session
 WHERE e.kind IN ('session.started', 'print.done') AND e.judged = '' AND e.happened >= $1 AND e.received >= $2
 GROUP BY e.box, hour, how
 ORDER BY e.box, hour, how`
@@ -32,7 +34,7 @@ const hour = int64(time.Hour / time.Millisecond)
 // Counts implements stats.Counter.
 func (s *Store) Counts(ctx context.Context, from time.Time) (out []stats.Count, err error) {
 	err = again(ctx, func() error {
-		rows, err := s.pool.Query(ctx, countEvents, from.UnixMilli(), from.UTC().AddDate(0, 0, -1))
+		rows, err := s.pool.Query(ctx, countEvents, from.UnixMilli(), from.UTC().AddDate(0, 0, -1), from.UTC().AddDate(0, 0, -3))
 		if err != nil {
 			return err
 		}
