@@ -2,8 +2,8 @@ package moment
 
 import (
 	"bytes"
+	"container/list"
 	"context"
-	"slices"
 	"sync"
 	"time"
 )
@@ -22,15 +22,23 @@ type name struct{ space, key string }
 
 // space is the entries of one space.
 type space struct {
-	entries map[string]Entry
-	parts   map[string][]string // names of each part's entries, oldest first
+	entries map[string]*kept
+	parts   map[string]*list.List // names of each part's entries, oldest first
 	swept   time.Time
+}
+
+// kept is an entry and its place in its part.
+type kept struct {
+	Entry
+	at *list.Element
 }
 
 var _ Store = (*Memory)(nil)
 
-// sweepEvery is how often a space that is used forgets what is over.
-const sweepEvery = 30 * time.Second
+const (
+	sweepEvery = 30 * time.Second // how often a space that is used forgets what is over
+	sweepFull  = time.Second      // and one that is full: looking at all of it holds up everybody
+)
 
 // New returns an empty store in memory.
 func New(now func() time.Time) *Memory {
@@ -41,7 +49,7 @@ func New(now func() time.Time) *Memory {
 func (m *Memory) space(s Space) *space {
 	p := m.spaces[s.Name]
 	if p == nil {
-		p = &space{entries: map[string]Entry{}, parts: map[string][]string{}}
+		p = &space{entries: map[string]*kept{}, parts: map[string]*list.List{}}
 		m.spaces[s.Name] = p
 	}
 	if now := m.now(); now.Sub(p.swept) >= sweepEvery || now.Before(p.swept) {
@@ -52,37 +60,80 @@ func (m *Memory) space(s Space) *space {
 
 func (p *space) sweep(now time.Time) {
 	p.swept = now
-	for key, e := range p.entries {
-		live, ok := e.Live(now)
-		if !ok {
-			p.drop(key)
-			continue
-		}
-		p.entries[key] = live
+	for key := range p.entries {
+		p.live(key, now)
 	}
+}
+
+// live returns an entry, and forgets what is over of it.
+func (p *space) live(key string, now time.Time) (Entry, bool) {
+	k := p.entries[key]
+	if k == nil {
+		return Entry{}, false
+	}
+	e, ok := k.Live(now)
+	if !ok {
+		p.drop(key)
+		return Entry{}, false
+	}
+	k.Entry = e
+	return e, true
 }
 
 func (p *space) drop(key string) {
-	e, ok := p.entries[key]
-	if !ok {
+	k := p.entries[key]
+	if k == nil {
 		return
 	}
 	delete(p.entries, key)
-	p.parts[e.Part] = slices.DeleteFunc(p.parts[e.Part], func(k string) bool { return k == key })
-	if len(p.parts[e.Part]) == 0 {
-		delete(p.parts, e.Part)
+	of := p.parts[k.Part]
+	if of.Remove(k.at); of.Len() == 0 {
+		delete(p.parts, k.Part)
 	}
 }
 
-// full reports whether there is no room for one more entry of a part.
-func (p *space) full(s Space, part string) bool {
-	return s.PerPart > 0 && len(p.parts[part]) >= s.PerPart || s.Total > 0 && len(p.entries) >= s.Total
+// names returns the names of a part's entries, oldest first, after those that are over were dropped.
+func (p *space) names(part string, now time.Time) (out []string) {
+	of := p.parts[part]
+	if of == nil {
+		return nil
+	}
+	for at := of.Front(); at != nil; {
+		key, ok := at.Value.(string)
+		at = at.Next()
+		if _, live := p.live(key, now); ok && live {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
+// full reports whether there is no room for one more entry of a part, when gone of them make room.
+func (p *space) full(s Space, part string, gone int, now time.Time) bool {
+	over := func() bool {
+		return s.Total > 0 && len(p.entries)-gone >= s.Total || s.PerPart > 0 && p.count(part)-gone >= s.PerPart
+	}
+	if over() && now.Sub(p.swept).Abs() >= sweepFull {
+		p.sweep(now)
+	}
+	return over()
+}
+
+func (p *space) count(part string) int {
+	if of := p.parts[part]; of != nil {
+		return of.Len()
+	}
+	return 0
 }
 
 func (p *space) add(key string, e Entry) {
 	p.drop(key)
-	p.entries[key] = e
-	p.parts[e.Part] = append(p.parts[e.Part], key)
+	of := p.parts[e.Part]
+	if of == nil {
+		of = list.New()
+		p.parts[e.Part] = of
+	}
+	p.entries[key] = &kept{Entry: e, at: of.PushBack(key)}
 }
 
 // clone keeps callers from changing what is stored.
@@ -95,7 +146,7 @@ func (e Entry) clone() Entry {
 func (m *Memory) Read(_ context.Context, s Space, key string) (Entry, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e, ok := m.space(s).entries[key].Live(m.now())
+	e, ok := m.space(s).live(key, m.now())
 	if !ok {
 		return Entry{}, ErrNone
 	}
@@ -108,7 +159,7 @@ func (m *Memory) Change(_ context.Context, s Space, key string, do func(e *Entry
 	defer m.mu.Unlock()
 	now := m.now()
 	p := m.space(s)
-	old, there := p.entries[key].Live(now)
+	old, there := p.live(key, now)
 	e := old.clone()
 	if err := do(&e, there); err != nil {
 		return err
@@ -117,13 +168,9 @@ func (m *Memory) Change(_ context.Context, s Space, key string, do func(e *Entry
 	switch {
 	case there && keep:
 		e.Part = old.Part
-		p.entries[key] = e.clone()
+		p.entries[key].Entry = e.clone()
 	case keep:
-		p.drop(key) // one that is over
-		if p.full(s, e.Part) {
-			p.sweep(now)
-		}
-		if p.full(s, e.Part) {
+		if p.full(s, e.Part, 0, now) {
 			return ErrFull
 		}
 		p.add(key, e.clone())
@@ -138,10 +185,9 @@ func (m *Memory) Change(_ context.Context, s Space, key string, do func(e *Entry
 func (m *Memory) Add(_ context.Context, s Space, key string, e Entry, room func([]Named) ([]string, error)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := m.space(s)
-	p.sweep(m.now())
+	p, now := m.space(s), m.now()
 	var others []Named
-	for _, k := range p.parts[e.Part] {
+	for _, k := range p.names(e.Part, now) {
 		others = append(others, Named{k, p.entries[k].clone()})
 	}
 	drop, err := room(others)
@@ -154,7 +200,7 @@ func (m *Memory) Add(_ context.Context, s Space, key string, e Entry, room func(
 			gone++
 		}
 	}
-	if s.PerPart > 0 && len(p.parts[e.Part])-gone >= s.PerPart || s.Total > 0 && len(p.entries)-gone >= s.Total {
+	if p.full(s, e.Part, gone, now) {
 		return ErrFull
 	}
 	for _, k := range drop {
