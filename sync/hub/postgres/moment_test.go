@@ -57,6 +57,20 @@ func TestMomentsOfTwoHubs(t *testing.T) {
 		}
 	}
 	put("first RSSMRA80A01Y100Z")
+	// Until b listens it only looks.
+	for limit := time.Now().Add(30 * time.Second); ; {
+		changed, stop := b.Watch(sp, "cookie-RSSMRA80A01Y100Z")
+		begin := time.Now()
+		put("changed RSSMRA80A01Y100Z " + begin.String())
+		<-changed
+		stop()
+		if time.Since(begin) < time.Second {
+			break
+		}
+		if begin.After(limit) {
+			t.Fatal("the other hub does not listen")
+		}
+	}
 	fast := 0
 	for i := range 5 {
 		changed, stop := b.Watch(sp, "cookie-RSSMRA80A01Y100Z")

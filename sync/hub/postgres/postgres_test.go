@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 
 	"sportello.example/sync/envelope"
 	"sportello.example/sync/hub/ingest"
+	"sportello.example/sync/hub/moment"
 	"sportello.example/sync/hub/postgres"
 	"sportello.example/sync/hub/postgres/pgtest"
 	"sportello.example/sync/hub/server"
@@ -350,6 +352,17 @@ func TestBackup(t *testing.T) {
 	if _, err := grow(t.Context(), s, legal, 5, time.Now()); err != nil {
 		t.Fatal(err)
 	}
+	m, err := s.Moments(bytes.Repeat([]byte{5}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = m.Change(t.Context(), moment.Space{Name: "login"}, "somebody", func(e *moment.Entry, _ bool) error {
+		e.Value, e.Until = []byte("Maria"), time.Now().Add(time.Hour)
+		return nil
+	})
+	if n := pgtest.SQL(t, dsn, "SELECT count(*) FROM moment"); err != nil || n != "1" {
+		t.Fatalf("%s entries, %v", n, err)
+	}
 	file := filepath.Join(t.TempDir(), "hub.dump")
 	if err := s.Backup(t.Context(), file); err != nil {
 		t.Fatal(err)
@@ -375,6 +388,9 @@ func TestBackup(t *testing.T) {
 	restored := pgtest.New(t)
 	pgtest.Restore(t, restored, file)
 	r := open(t, restored)
+	if n := pgtest.SQL(t, restored, "SELECT count(*) FROM moment"); n != "0" {
+		t.Errorf("%s logins under way are in the copy", n)
+	}
 	if b := held(t, r, legal); b.Seq != 5 {
 		t.Errorf("restored: number %d, want 5", b.Seq)
 	}
