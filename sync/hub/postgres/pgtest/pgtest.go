@@ -192,9 +192,41 @@ func start(settings ...string) (*Cluster, error) {
 	return c, nil
 }
 
+// prefix begins the names of clusters' folders.
+const prefix = "sportello-pgtest-"
+
+var sweep sync.Once
+
+// sweepFolders removes what test binaries that were killed have left: folders that are older than an hour, in which no
+// server runs. It is of no consequence when it cannot.
+func sweepFolders() {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
+	for _, dir := range dirs {
+		st, err := os.Stat(dir)
+		if err != nil || time.Since(st.ModTime()) < time.Hour {
+			continue
+		}
+		first, _, _ := strings.Cut(readText(filepath.Join(dir, "data", "postmaster.pid")), "\n")
+		if pid, err := strconv.Atoi(first); err == nil && strings.Contains(readText(fmt.Sprintf("/proc/%d/cmdline", pid)), dir) {
+			continue
+		}
+		_ = os.RemoveAll(dir)
+	}
+}
+
+// readText returns a file's text, "" when it cannot be read.
+func readText(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
 // folder makes the folder of a cluster, which belongs to whom the database runs as.
 func folder(bin string) (*Cluster, error) {
-	dir, err := os.MkdirTemp("", "pg")
+	sweep.Do(sweepFolders)
+	dir, err := os.MkdirTemp("", prefix)
 	if err != nil {
 		return nil, err
 	}
