@@ -247,7 +247,7 @@ func TestBadInput(t *testing.T) {
 }
 
 // TestDiskFull lets the box's database grow no more: what needs no disk is served, certificates are refused in words,
-// and everything goes on when there is room again.
+// and everything goes on when what the box holds is delivered and in a backup of the hub.
 func TestDiskFull(t *testing.T) {
 	s := town(t)
 	ctx := t.Context()
@@ -314,15 +314,30 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("%d sheets came out that nobody could journal", n)
 	}
 
+	// Everything is delivered and in a backup: the box may forget it, which makes room.
 	turn(t, s, "line", "up")
-	restart("") // with more room
+	eventually(t, 30*time.Second, "the last acknowledgement", func() bool { return s.State(ctx).Box.Queue == 0 })
+	journal := func() string {
+		b, err := os.ReadFile(filepath.Join(s.dir, "log", "box.log"))
+		fail(err)
+		return string(b)
+	}
+	said := len(journal())
+	fail(s.command(ctx, nil, "hub", "backup", "--config", filepath.Join(s.dir, "hub.toml"), filepath.Join(t.TempDir(), "backup.db")))
+	turn(t, s, "line", "cut")
+	lineIs(t, s, "down")
+	turn(t, s, "line", "up") // when the line comes back, the box asks what is safe
+	lineIs(t, s, "up")
+	eventually(t, 30*time.Second, "room on the disk", func() bool { return strings.Contains(journal()[said:], "state=ok") })
 	fail(v.begin(ctx))
 	fail(v.chooseCertificate(ctx, "login"))
 	qr, err := v.showQR(ctx)
 	fail(err)
 	_, err = (&checker{stage: s}).phoneCode(ctx, qr, ada)
 	fail(err)
+	eventually(t, 5*time.Second, "the light of the disk", func() bool { return s.State(ctx).Box.Lights["disk"].State == "up" })
 	goHome(t, v)
+	restart("") // as it was before
 }
 
 // fillQueue fills the queue of a box that does not run with events that may not be let go, and returns to how many pages.
