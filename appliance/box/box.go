@@ -118,7 +118,9 @@ func assemble(ctx context.Context, cfg Config, now func() time.Time, log *slog.L
 	}
 	b.queue = q
 	b.hub = &municipality{now: b.clock.HubTime}
-	b.relay = outbox.New(q, b.hub, outbox.Options{Log: log, Box: q.box, Keys: q.keys})
+	b.relay = outbox.New(q, b.hub, outbox.Options{
+		Log: log, Box: q.box, Keys: q.keys, Gather: time.Duration(cfg.Intervals.Gather),
+	})
 	q.kick = b.relay.Kick
 	b.draw = &raster.Rasteriser{CacheDir: filepath.Join(cfg.Data, "cache", "pdf")}
 	if err := os.MkdirAll(b.draw.CacheDir, 0o700); err != nil {

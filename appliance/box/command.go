@@ -85,6 +85,7 @@ The configuration is one TOML file; flags win over it. Every field may be left o
   quiet = "1m"                     # … and while nobody is
   probe = "2.5s"                   # how often the printer is asked
   idle = "2m30s"                   # when an abandoned session ends
+  gather = "10s"                   # how long events that are not urgent wait to be sent together
 
 A program built for tests (go build -tags clockhook) obeys SPORTELLO_CLOCK_FILE: a file
 that says how far to move the clock ("+24h", "-10y3h") or what time it is (RFC 3339).

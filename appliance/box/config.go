@@ -49,6 +49,8 @@ type Intervals struct {
 	Quiet Duration `toml:"quiet"` // the hub, while nobody is; 1m0s
 	Probe Duration `toml:"probe"` // the printer; 2.5s
 	Idle  Duration `toml:"idle"`  // a session without a touch ends; 2m30s
+	// Gather is how long an event that is not urgent waits for others to go to the hub with it; 10s.
+	Gather Duration `toml:"gather"`
 }
 
 // Duration is a time.Duration written as "1m30s".

@@ -78,7 +78,7 @@ func (s *stage) enrol(ctx context.Context) error {
 		"branch": branchName, "kiosks": kiosks,
 		"printer":   []map[string]any{{"uuid": s.printerUUID}}, // its address is what it announces
 		"discovery": map[string]any{"interfaces": s.interfaces()},
-		"intervals": map[string]any{"ping": "1s", "quiet": "1s", "probe": "1s"},
+		"intervals": map[string]any{"ping": "1s", "quiet": "1s", "probe": "1s", "gather": "500ms"},
 	})
 }
 
