@@ -58,7 +58,10 @@ func backupCommands(f *flags) []*cobra.Command {
 					return err
 				}
 				if keep > 0 && dir == "" {
-					return &program.UsageError{Err: errors.New("--keep is for a folder of backups"), Hint: "name the folder instead of a file"}
+					return &program.UsageError{
+						Err:  fmt.Errorf("--keep is for a folder of backups, and %s is none", args[0]),
+						Hint: "name a folder; if it should be there, see whether its disk is mounted, else make it first",
+					}
 				}
 				if err := r.store.Backup(cmd.Context(), file); err != nil {
 					return &program.HintError{Err: err, Hint: "nothing was changed; boxes keep their events. Look at the disk, and try again"}
