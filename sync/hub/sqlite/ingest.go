@@ -77,7 +77,8 @@ type ingesting struct {
 // Branches implements ingest.Tx.
 func (t *ingesting) Branches(ctx context.Context) ([]ingest.Branch, error) {
 	t.looked = make(map[ingest.ChainID]bool, len(t.ids))
-	find := t.tx.StmtContext(ctx, t.s.findChain)
+	quick := context.WithoutCancel(ctx) // to watch a context costs as much as to find a chain
+	find := t.tx.StmtContext(quick, t.s.findChain)
 	defer func() { _ = find.Close() }()
 	out := make([]ingest.Branch, 0, len(t.ids))
 	for _, id := range t.ids {
@@ -85,8 +86,11 @@ func (t *ingesting) Branches(ctx context.Context) ([]ingest.Branch, error) {
 			continue
 		}
 		t.looked[id] = true
-		var err error
-		if out, err = t.appendBranches(ctx, find, out, id); err != nil {
+		err := ctx.Err()
+		if err == nil {
+			out, err = t.appendBranches(quick, find, out, id)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("chain %s: %w", id.Chain, err)
 		}
 	}
@@ -211,6 +215,10 @@ func identify(r *ingest.Row, missing uint64, reason uint8, hash []byte) {
 
 // Epochs implements ingest.Tx.
 func (t *ingesting) Epochs(ctx context.Context, box uint32, most int) (n int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	ctx = context.WithoutCancel(ctx) // as in Branches
 	count, has := t.tx.StmtContext(ctx, t.s.countEpochs), t.tx.StmtContext(ctx, t.s.hasEpoch)
 	defer func() { _, _ = count.Close(), has.Close() }()
 	if err := count.QueryRowContext(ctx, box, most).Scan(&n); err != nil {
