@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -78,8 +79,8 @@ func (in *Ingest) Deliver(ctx context.Context, box uint32, b envelope.Batch) (wi
 		return wire.Reply{}, fmt.Errorf("box %d delivers for box %d: %w", box, b.Box, ErrMalformed)
 	}
 	r := &request{}
-	for _, part := range b.Runs {
-		r.add(in.read(box, part))
+	if err := in.readAll(ctx, r, box, b); err != nil {
+		return wire.Reply{}, fmt.Errorf("read events of box %d: %w", box, err)
 	}
 	if err := in.store(ctx, r); err != nil {
 		return wire.Reply{}, fmt.Errorf("store events of box %d: %w", box, err)
@@ -120,6 +121,24 @@ func (in *Ingest) DeliverV1(ctx context.Context, box uint32, b BatchV1) (wire.Ac
 		return ack, fmt.Errorf("box %d: event %d after %d: %w", box, b.First, ack.Seq, ErrGap)
 	}
 	return ack, nil
+}
+
+// reading holds a value for each delivery that is being read. A processor is left to who stores: else that one, for whom
+// all others wait, comes back from the disk and queues up behind deliveries that are read only to wait for it too.
+var reading = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))
+
+// readAll reads a batch's runs into r, when it is its turn.
+func (in *Ingest) readAll(ctx context.Context, r *request, box uint32, b envelope.Batch) error {
+	select {
+	case reading <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-reading }()
+	for _, part := range b.Runs {
+		r.add(in.read(box, part))
+	}
+	return nil
 }
 
 // read reads a run's entries.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"runtime"
 
 	"github.com/labstack/echo/v4"
 
@@ -16,8 +17,9 @@ import (
 	"sportello.example/sync/wire"
 )
 
-// maxUnpacking is how many batches are unpacked and read at the same time: each may take envelope.MaxBatch bytes.
-const maxUnpacking = 16
+// maxUnpacking is how many batches are unpacked and read at the same time: each may take envelope.MaxBatch bytes, and a
+// processor is left to who stores what was read before (see package ingest).
+var maxUnpacking = min(16, max(1, runtime.GOMAXPROCS(0)-1))
 
 var (
 	// errMediaType means that a batch came in a form that the hub does not know.
