@@ -66,7 +66,7 @@ func (s *Store) known() (out []envelope.Chain) {
 // forgetAcked forgets all that the hub has acknowledged of a chain.
 func (s *Store) forgetAcked(ctx context.Context, c envelope.Chain) error {
 	for before := uint64(math.MaxUint64); ; {
-		if err := s.ack(ctx, c, math.MaxUint64, func(st *chainState) uint64 { return st.cursor }); err != nil {
+		if err := s.ack(ctx, c, true, func(st *chainState) (uint64, uint64) { return st.cursor, math.MaxUint64 }); err != nil {
 			return err
 		}
 		st := s.chain(c)

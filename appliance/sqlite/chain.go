@@ -18,6 +18,7 @@ type chainState struct {
 	envelope.Chain
 	number  int64     // of the epoch
 	cursor  uint64    // last number that the hub has acknowledged
+	safe    uint64    // last number that the hub has said, since the program started, to have in a backup too
 	base    mark      // last number forgotten
 	last    mark      // last number given out
 	acked   time.Time // when the hub last acknowledged something; zero: never

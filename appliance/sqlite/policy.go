@@ -3,9 +3,6 @@ package sqlite
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"io/fs"
-	"os"
 	"time"
 
 	"sportello.example/sync/envelope"
@@ -40,9 +37,6 @@ func (s *Store) DiskState() string { return diskNames[s.state.Load()] }
 // pageSize of our databases, in bytes.
 const pageSize = 4096
 
-// logLimit is when the write-ahead log is cut: it is twice as long as it gets when nobody is in its way.
-const logLimit = 8 << 20
-
 // chores does what the goroutine that writes has to do beside its work, a piece at a time, and says whether there is
 // more of it.
 func (s *Store) chores() (more bool) {
@@ -69,52 +63,6 @@ func (s *Store) chores() (more bool) {
 		s.measure()
 	}
 	return s.tidy
-}
-
-// trimLog cuts the write-ahead log when it has grown because somebody was reading. Who still reads from this store is
-// interrupted: a log that is not cut fills the disk.
-func (s *Store) trimLog() {
-	info, err := os.Stat(s.cfg.Path + "-wal")
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			s.log.Warn("size of the write-ahead log not known", "err", err)
-		}
-		return
-	}
-	if info.Size() > logLimit {
-		s.cutLog(info.Size())
-	}
-}
-
-// cutLog cuts the write-ahead log, which has so many bytes.
-func (s *Store) cutLog(size int64) {
-	s.interruptReaders()
-	s.gate.Lock() // until they have gone, which takes no time, and keeps others from coming in between
-	defer s.gate.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
-	defer cancel()
-	var busy, logged, moved int
-	var err error
-	// Who reads from another process is not waited for.
-	if _, err = s.conn.ExecContext(ctx, "PRAGMA busy_timeout = 20"); err == nil {
-		err = s.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &logged, &moved)
-	}
-	after, done := context.WithTimeout(context.Background(), writeLimit)
-	defer done()
-	if _, back := s.conn.ExecContext(after, "PRAGMA busy_timeout = 5000"); back != nil {
-		s.broken = true // who writes would wait for no lock
-		err = errors.Join(err, back)
-	}
-	if err != nil || busy != 0 {
-		s.log.Warn("write-ahead log not cut: somebody is reading", "bytes", size, "err", err)
-	}
-}
-
-func (s *Store) interruptReaders() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.interrupt()
-	s.readers, s.interrupt = context.WithCancel(context.Background())
 }
 
 // Look finds out how much room there is on the disk, and lets go what is due. Storing events does so by itself now and

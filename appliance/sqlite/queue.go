@@ -211,20 +211,21 @@ func (s *Store) HashAt(ctx context.Context, c envelope.Chain, seq uint64) (h env
 
 // Acked says how far the hub has a chain (outbox.Queue). Of a chain that is not there any more there is nothing to say.
 func (s *Store) Acked(ctx context.Context, c envelope.Chain, seq, safe uint64) error {
-	err := s.ack(ctx, c, safe, func(*chainState) uint64 { return seq })
+	err := s.ack(ctx, c, false, func(*chainState) (uint64, uint64) { return seq, safe })
 	if err != nil {
 		return fmt.Errorf("ack of %s up to %d: %w", c, seq, err)
 	}
 	return nil
 }
 
-// forgetOld forgets what the hub has had for long enough.
+// forgetOld forgets what the hub has had for long enough, and what an acknowledgement has left there: see ack.
 func (s *Store) forgetOld(ctx context.Context, c envelope.Chain) error {
-	return s.ack(ctx, c, 0, func(st *chainState) uint64 { return st.cursor })
+	return s.ack(ctx, c, false, func(st *chainState) (uint64, uint64) { return st.cursor, st.safe })
 }
 
-// ack moves the cursor and forgets rows, a chunk in a transaction.
-func (s *Store) ack(ctx context.Context, c envelope.Chain, safe uint64, to func(*chainState) uint64) error {
+// ack moves the cursor to seq and forgets rows, a chunk in a transaction, up to safe and what is old enough. While the
+// write-ahead log is too long (logHeld) the rows stay, until the next acknowledgement or Prune, unless they must go now.
+func (s *Store) ack(ctx context.Context, c envelope.Chain, must bool, said func(*chainState) (seq, safe uint64)) error {
 	now := s.cfg.Stamp(s.boot)
 	for more := true; more; {
 		err := s.writeAlone(ctx, func(w *work) error {
@@ -232,8 +233,13 @@ func (s *Store) ack(ctx context.Context, c envelope.Chain, safe uint64, to func(
 			if more = false; old == nil {
 				return nil
 			}
+			held := !must && s.logHeld(w.ctx)
 			st := old.snapshot()
-			st.cursor = min(max(to(old), st.base.seq), st.last.seq)
+			seq, safe := said(old)
+			st.cursor = min(max(seq, st.base.seq), st.last.seq)
+			if !must {
+				st.safe = safe
+			}
 			if st.cursor != old.cursor {
 				st.acked = now.Wall.UTC().Round(0)
 				if err := w.markAck(st, now); err != nil {
@@ -244,17 +250,19 @@ func (s *Store) ack(ctx context.Context, c envelope.Chain, safe uint64, to func(
 			if err != nil {
 				return err
 			}
-			if more, err = w.forget(st, min(st.cursor, max(safe, kept))); err != nil {
-				return err
+			if !held {
+				if more, err = w.forget(st, min(st.cursor, max(safe, kept))); err != nil {
+					return err
+				}
 			}
 			w.after = append(w.after, func() { st.handed.taken(st.cursor) })
+			w.adopt(old, st)
 			if st.cursor == old.cursor && st.base == old.base {
 				return nil
 			}
 			if err := w.saveChain(st); err != nil {
 				return err
 			}
-			w.adopt(old, st)
 			return w.dropEpoch(st)
 		})
 		if err != nil {
@@ -368,7 +376,7 @@ func (s *Store) Rewind(ctx context.Context, c envelope.Chain) error {
 			return nil
 		}
 		st := old.snapshot()
-		st.cursor, st.rolled = st.base.seq, 0
+		st.cursor, st.safe, st.rolled = st.base.seq, 0, 0
 		if err := w.saveChain(st); err != nil {
 			return err
 		}
