@@ -72,6 +72,7 @@ type Box struct {
 	control atomic.Pointer[string] // what the box's own commands must show
 	crowded atomic.Bool            // somebody was at a kiosk when it was last looked
 	noRoom  atomic.Bool            // something could not be stored for want of room
+	refused atomic.Int64           // so many events, since there was room
 }
 
 // Run runs a box until ctx ends; then it ends every session (a job at the printer is finished or cancelled there, and
@@ -107,7 +108,9 @@ func Run(ctx context.Context, cfg Config, now func() time.Time, log *slog.Logger
 }
 
 func assemble(ctx context.Context, cfg Config, now func() time.Time, log *slog.Logger) (*Box, error) {
-	b := &Box{cfg: cfg, log: log, now: now}
+	b := &Box{cfg: cfg, now: now}
+	log = slog.New(&quiet{log.Handler(), &b.noRoom})
+	b.log = log
 	b.board = health.New(now)
 	b.board.Set(health.Disk, health.Up, "")
 	b.board.Set(health.Hub, health.Down, "")
@@ -210,37 +213,6 @@ func (b *Box) kick() {
 	b.relay.Kick()
 	if b.desk.Busy() && !b.crowded.Swap(true) {
 		b.hub.look()
-	}
-}
-
-// disk says whether something could not be stored for want of room.
-func (b *Box) disk(full bool) {
-	b.noRoom.Store(full)
-	b.showDisk()
-}
-
-// lookAtDisk finds out how much room there is. A disk that hangs does not keep the other lights from being set.
-func (b *Box) lookAtDisk(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if err := b.queue.Look(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		b.log.Warn("room on the disk not known", "err", err)
-	}
-	b.showDisk()
-}
-
-// showDisk sets the light of the disk.
-func (b *Box) showDisk() {
-	state := b.queue.DiskState()
-	switch {
-	case b.noRoom.Load():
-		b.board.Set(health.Disk, health.Down, "full")
-	case state == "full", state == "high":
-		b.board.Set(health.Disk, health.Slow, state)
-	case state == "warn":
-		b.board.Set(health.Disk, health.Up, state)
-	default:
-		b.board.Set(health.Disk, health.Up, "")
 	}
 }
 

@@ -188,7 +188,7 @@ func (w *work) lesser() bool {
 	if w.number != w.s.number || w.heads[envelope.Legal] != w.s.heads[envelope.Legal] {
 		return false
 	}
-	return w.heads != w.s.heads
+	return w.probe || w.heads != w.s.heads
 }
 
 // once runs do in a transaction of its own, on the goroutine that writes.
@@ -222,6 +222,7 @@ type work struct {
 	rows    [streams][]row // not inserted yet
 	buf     []byte         // what the rows' envelopes share
 	freed   bool           // rows were deleted
+	probe   bool           // nothing is let go to make room for it
 	refused int            // events not taken for want of room
 	bytes   int            // of all envelopes
 	after   []func()       // what changes in memory once it is on the disk; run under Store.mu

@@ -263,6 +263,9 @@ func onSmallDisk(t *testing.T, dir string) {
 	if !errors.Is(err, kiosk.ErrDiskFull) {
 		t.Fatalf("after %d events: %v, want ErrDiskFull", stored, err)
 	}
+	if s.HasRoom(t.Context()) {
+		t.Error("there is room when an event was refused")
+	}
 	for range 20 { // and again
 		if err := s.Record(t.Context(), visit1("a"), event.Event{Kind: event.SessionStarted}); err == nil {
 			break
@@ -286,6 +289,9 @@ func onSmallDisk(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	s = openAt(t, path)
+	if !s.HasRoom(t.Context()) {
+		t.Error("there is no room when somebody has made some")
+	}
 	if s.Epoch() != epoch {
 		t.Errorf("a new epoch: %+v", everything(t, s))
 	}

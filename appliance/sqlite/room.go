@@ -68,3 +68,18 @@ func (s *Store) adjust(ctx context.Context, pages int) {
 	}
 	s.limit.Store(int64(limit))
 }
+
+// HasRoom says whether the next event can be stored: the database is not full, and the disk takes what is written. To find
+// that out something is written that changes nothing. It is as precise as the last Look.
+func (s *Store) HasRoom(ctx context.Context) bool {
+	if s.state.Load() == diskFull {
+		return false
+	}
+	return s.writeAlone(ctx, func(w *work) error {
+		w.probe = true
+		if err := w.exec(countSQL, 1, "refused"); err != nil {
+			return err
+		}
+		return w.exec(countSQL, -1, "refused")
+	}) == nil
+}
