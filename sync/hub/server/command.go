@@ -167,22 +167,7 @@ func Command(o Options) *cobra.Command {
 
 // boxCommand returns the commands about boxes. They work beside a hub that is running.
 func boxCommand(f *flags) *cobra.Command {
-	// with runs do with the records of the configured data folder.
-	with := func(cmd *cobra.Command, do func(*records, settings) error) error {
-		c, err := f.load(cmd)
-		if err != nil {
-			return err
-		}
-		s, err := c.settings()
-		if err != nil {
-			return err
-		}
-		r, err := s.openRecords(cmd.Context(), time.Now)
-		if err != nil {
-			return err
-		}
-		return errors.Join(do(r, s), r.Close())
-	}
+	with := func(cmd *cobra.Command, do func(*records, settings) error) error { return doRecords(f, cmd, do) }
 	box := &cobra.Command{
 		Use: "box", Short: "Add, list and shut out boxes", Args: program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
