@@ -70,11 +70,17 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		to   **sql.Stmt
 		text string
 	}{
-		{s.write, &s.findChain, findChain}, {s.write, &s.addChain, addChain}, {s.write, &s.putBranch, putBranch}, {s.write, &s.addEntry, addEntry},
-		{s.write, &s.addPlain, addPlain}, {s.write, &s.putRequest, putRequest}, {s.write, &s.countEpochs, countEpochs}, {s.write, &s.hasEpoch, hasEpoch},
+		{s.write, &s.findChain, findChain},
+		{s.write, &s.addChain, addChain},
+		{s.write, &s.putBranch, putBranch},
+		{s.write, &s.addEntry, addEntry},
+		{s.write, &s.addPlain, addPlain},
+		{s.write, &s.putRequest, putRequest},
+		{s.write, &s.countEpochs, countEpochs},
+		{s.write, &s.hasEpoch, hasEpoch},
 		{s.read, &s.findBox, findBox},
 	} {
-		if *p.to, err = p.db.PrepareContext(ctx, p.text); err != nil {
+		if *p.to, err = p.db.PrepareContext(ctx, p.text); err != nil { //nolint:sqlclosecheck // Close closes them
 			return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.Close())
 		}
 	}
