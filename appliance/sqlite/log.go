@@ -43,13 +43,18 @@ func (s *Store) logHeld(ctx context.Context) bool {
 	if s.broken {
 		return true
 	}
-	var busy, logged, moved int
-	err := s.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &logged, &moved)
-	if err != nil || busy != 0 || moved < logged {
+	if moved, err := s.moveLog(ctx); err != nil || !moved {
 		return true
 	}
 	s.cutLog(size)
 	return s.logSize() > logLimit
+}
+
+// moveLog moves what is in the write-ahead log into the database, as far as nobody reads, and says whether that was all.
+func (s *Store) moveLog(ctx context.Context) (all bool, err error) {
+	var busy, logged, moved int
+	err = s.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &logged, &moved)
+	return busy == 0 && moved == logged, err
 }
 
 // cutLog cuts the write-ahead log, which has so many bytes.
@@ -59,9 +64,13 @@ func (s *Store) cutLog(size int64) {
 	defer s.gate.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), writeLimit)
 	defer cancel()
+	if all, err := s.moveLog(ctx); err != nil || !all {
+		s.log.Warn("write-ahead log not cut: somebody is reading", "bytes", size, "err", err)
+		return
+	}
 	var busy, logged, moved int
 	var err error
-	// Who reads from another process is not waited for.
+	// Who reads from another process is not waited for: what was written last may be what they see.
 	if _, err = s.conn.ExecContext(ctx, "PRAGMA busy_timeout = 20"); err == nil {
 		err = s.conn.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &logged, &moved)
 	}
