@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 )
 
 // The write-ahead log cannot shrink while somebody reads. Who reads from this store is interrupted; who reads from outside
@@ -33,8 +34,8 @@ func (s *Store) logSize() int64 {
 	return 0
 }
 
-// logHeld says that the write-ahead log is too long and cannot be cut now: what can wait should not make it longer. Nobody
-// is waited for as long as somebody reads. No transaction may have begun.
+// logHeld says that the write-ahead log is too long and cannot be cut now: what can wait should not make it longer. Who reads
+// from this store is interrupted for that once a second at most, not at every acknowledgement. No transaction may have begun.
 func (s *Store) logHeld(ctx context.Context) bool {
 	size := s.logSize()
 	if size <= logLimit {
@@ -43,7 +44,9 @@ func (s *Store) logHeld(ctx context.Context) bool {
 	if s.broken {
 		return true
 	}
-	if moved, err := s.moveLog(ctx); err != nil || !moved {
+	if s.cutRests.CompareAndSwap(false, true) {
+		time.AfterFunc(time.Second, func() { s.cutRests.Store(false) })
+	} else if all, err := s.moveLog(ctx); err != nil || !all {
 		return true
 	}
 	s.cutLog(size)

@@ -57,6 +57,7 @@ type Store struct {
 	clock      *item            // what this start has learned of the time
 	untold     []envelope.Epoch // that ended in this start, before it had learned anything
 	broken     bool             // conn is to be replaced before anything else
+	cutRests   atomic.Bool      // the write-ahead log was to be cut within the last second; see logHeld
 	starting   bool             // the database may grow a little larger than else: see startReserve
 
 	state   atomic.Int32 // of the disk
