@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/OpenPrinting/goipp"
@@ -55,6 +56,7 @@ func (p *Printer) serve(w http.ResponseWriter, r *http.Request) {
 	delete(p.lose, name)
 	p.mu.Unlock()
 	if lost || err != nil {
+		p.outrun()
 		hangUp(w)
 		return
 	}
@@ -86,6 +88,20 @@ func (p *Printer) thaw(r *http.Request) bool {
 		p.mu.Lock()
 	}
 	return !p.closed
+}
+
+// outrun waits, for a second at most, until a printer that takes no time for a page has printed all it was given: it is to
+// be faster than whoever notices that the connection is gone, also on a busy machine.
+func (p *Printer) outrun() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	for p.pageTime < time.Millisecond && !p.closed && slices.ContainsFunc(p.jobs, func(j *job) bool { return j.arrived && !j.ended() }) {
+		if p.wait(timer.C) {
+			return
+		}
+	}
 }
 
 // hangUp cuts the connection with a reset, as a pulled cable or a crashed printer would.
