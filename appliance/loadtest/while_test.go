@@ -91,10 +91,11 @@ func held(tb testing.TB, dir string) (n int) {
 	return n
 }
 
-// BenchmarkEnqueueWhileDraining stores fifty events a second, first beside a queue that rests, then for fifteen seconds while 200,000
-// events are delivered over TLS, again and again, and somebody reads the database for ten of them. After five the hub
-// makes a backup, and the box deletes what it holds, most of it when the reader has gone. x-p99 is how long 99 of 100 took by how long they take beside a
-// resting queue (target 3), wal-MB the largest size of the write-ahead log (target 16), deleted how many events were.
+// BenchmarkEnqueueWhileDraining stores fifty events a second, first beside a queue that rests, then for fifteen seconds while
+// 200,000 events are delivered over TLS, again and again, and somebody reads the database for ten of them. After five the
+// hub makes a backup, and the box deletes what it holds, most of it when the reader has gone. x-p99 is how long 99 of 100
+// took by how long they take beside a resting queue (target 3), wal-MB the largest size of the write-ahead log (target 16),
+// deleted how many events were.
 func BenchmarkEnqueueWhileDraining(b *testing.B) {
 	town, id := newTown(b, "", 1)
 	samples := loadtest.Corpus(1, drained)
