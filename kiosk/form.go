@@ -234,13 +234,14 @@ func PressKey(typed, key, alphabet string, n int) string {
 		}
 	}
 	s := b.String()
+	s = s[:min(n, len(s))] // what does not fit was never shown
 	switch {
 	case key == "clear":
 		return ""
 	case key == "del":
 		return s[:max(0, len(s)-1)]
-	case len(key) == 1 && strings.Contains(alphabet, key):
+	case len(s) < n && len(key) == 1 && strings.Contains(alphabet, key):
 		s += key
 	}
-	return s[:min(n, len(s))]
+	return s
 }

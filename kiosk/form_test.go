@@ -71,6 +71,7 @@ func FuzzReadFields(f *testing.F) {
 func FuzzPressKey(f *testing.F) {
 	f.Add("4821 7", "3", 8)
 	f.Add("", "del", 8)
+	f.Add("20", "del", 0)
 	f.Fuzz(func(t *testing.T, typed, key string, n int) {
 		n = min(max(n, 0), 16)
 		for _, alphabet := range []string{"1234567890", wire.PickupAlphabet} {
