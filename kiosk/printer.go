@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"sportello.example/kiosk/paper"
 )
 
 // Printer puts documents on paper. Package printing implements it.
@@ -16,8 +18,10 @@ type Printer interface {
 	// cancelled at the printer before Print returns; if all sheets were out by then, that is nil too. An error is a
 	// *PrintError, also after a cancel: its Outcome says what is known of the paper, never who ended the job.
 	Print(ctx context.Context, job PrintJob, report func(PrintProgress)) error
-	// Status says how the printer is now. It does not block.
+	// Status says how the branch's printer is now: of several, the one that would print next. It does not block.
 	Status() PrinterStatus
+	// Printers says how every adopted printer is that documents may go to, in order of preference. It does not block.
+	Printers() []PrinterStatus
 }
 
 // PrintJob is a document on its way to paper. It lives in RAM only.
@@ -28,7 +32,27 @@ type PrintJob struct {
 	PDF     []byte            //
 	SHA256  [sha256.Size]byte // of PDF, as it was checked when it arrived
 	Pages   int               // sheets, printed on one side
+	Printer string            // UUID of the adopted printer that the citizen chose; "" means the one that would print next
+	Slip    *paper.SlipForm   // of Kind slip: what a receipt printer prints instead of PDF, where the branch has one
+	Reprint *Reprint          // staff decided that an uncertain print is printed again; nil for a first print
 }
+
+// Reprint says of which print a print is the repetition: it is never the machine that decides so.
+type Reprint struct {
+	Of     string // the journal's ID of the first print
+	Number int    // 1 for the first reprint
+	By     string // who decided
+}
+
+// Verdict is what staff found in the tray after an uncertain print.
+type Verdict string
+
+// The verdicts.
+const (
+	VerdictOut     Verdict = "out"     // every sheet is there
+	VerdictNothing Verdict = "nothing" // no sheet, or not all; what there was is destroyed, and nothing is printed again
+	VerdictReprint Verdict = "reprint" // no sheet, or not all; what there was is destroyed, and it is printed again
+)
 
 // PrintProgress is what can be said of a job that has not ended.
 type PrintProgress struct {
@@ -65,7 +89,11 @@ const (
 	TroubleBusy        Trouble = "busy"        // server-error-busy and the like, for longer than a citizen waits
 	TroubleFormat      Trouble = "format"      // the printer does not take PDF
 	TroubleMedia       Trouble = "media"       // no A4 in the printer
-	TroubleIdentity    Trouble = "identity"    // another machine answers at the printer's address
+	TroubleWaste       Trouble = "waste"       // marker-waste-full
+	TroubleHot         Trouble = "hot"         // fuser-over-temp
+	TroubleIdentity    Trouble = "identity"    // another machine, or another key, answers at the printer's address
+	TroubleAuth        Trouble = "auth"        // the printer asks for a user and a password
+	TroubleBlocked     Trouble = "blocked"     // a sheet of somebody before may still come out: staff must look first
 	TroubleOther       Trouble = "other"       // a reason we have no word for
 	TroubleNoPrinter   Trouble = "none"        // no printer is approved for this branch
 )
@@ -84,6 +112,7 @@ const (
 
 // PrinterStatus is what the branch's printer last said.
 type PrinterStatus struct {
+	UUID    string // printer-uuid, lower case, without "urn:uuid:"; "" without a printer
 	State   PrinterState
 	Trouble Trouble
 	Name    string // as the printer calls itself, cleaned for display
@@ -109,7 +138,8 @@ const (
 type PrintError struct {
 	Trouble Trouble
 	Outcome PrintOutcome
-	Err     error // for the log: never holds a name or a document
+	Print   string // the journal's ID of the print, by which staff decide about an uncertain one; "" if it has no row
+	Err     error  // for the log: never holds a name or a document
 }
 
 func (e *PrintError) Error() string {

@@ -127,6 +127,8 @@ func (w *world) Print(ctx context.Context, job PrintJob, report func(PrintProgre
 	return nil
 }
 
+func (w *world) Printers() []PrinterStatus { return []PrinterStatus{w.Status()} }
+
 func (w *world) Status() PrinterStatus { return PrinterStatus{State: PrinterReady} }
 
 func (w *world) Draw(ctx context.Context, _ []byte, _ bool) ([][]byte, error) {

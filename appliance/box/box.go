@@ -27,6 +27,7 @@ import (
 	"sportello.example/kiosk"
 	"sportello.example/kiosk/locale"
 	"sportello.example/kiosk/paper"
+	"sportello.example/kiosk/staff"
 	"sportello.example/kiosk/web"
 	"sportello.example/provisioning/identity"
 	"sportello.example/sync/desired"
@@ -145,12 +146,12 @@ func newClock(cfg Config, now func() time.Time, board *health.Board) *clock.Cloc
 
 func (b *Box) wire() error {
 	cfg := b.cfg
-	approved := make([]printing.Approved, 0, len(cfg.Printers))
+	approved := make([]staff.Adopted, 0, len(cfg.Printers))
 	for _, p := range cfg.Printers {
-		approved = append(approved, printing.Approved{UUID: p.UUID, URI: p.URI, Pins: p.Pins})
+		approved = append(approved, staff.Adopted{UUID: p.UUID, URI: p.URI, Keys: p.Pins})
 	}
 	spool, err := printing.New(printing.Config{
-		Approved: approved, Journal: b.queue, Log: b.log, Now: b.now, Idle: time.Duration(cfg.Intervals.Probe),
+		Adopted: approved, Journal: b.queue, Log: b.log, Now: b.now, Idle: time.Duration(cfg.Intervals.Probe),
 	})
 	if err != nil {
 		return &program.UsageError{Err: err, Hint: "correct the [[printer]] entries of the configuration file"}

@@ -19,6 +19,7 @@ import (
 	"sportello.example/appliance/printing"
 	"sportello.example/firmware/program"
 	"sportello.example/kiosk"
+	"sportello.example/kiosk/staff"
 	"sportello.example/provisioning/identity"
 	"sportello.example/sync/health"
 	"sportello.example/sync/uplink"
@@ -186,7 +187,7 @@ func (d *diagnosis) printers(ctx context.Context) {
 func (d *diagnosis) printer(ctx context.Context, p Printer, found []dnssd.Service) {
 	uris := []string{p.URI}
 	if p.URI == "" {
-		uris = printing.URIs(printing.Approved{UUID: p.UUID, Pins: p.Pins}, found)
+		uris = printing.URIs(staff.Adopted{UUID: p.UUID, Keys: p.Pins}, found)
 	}
 	if len(uris) == 0 {
 		d.wrong("switch it on and check that it is on the same network, or set its uri", "printer %s is not announced", p.UUID)

@@ -19,9 +19,14 @@ const lookAgain = 2 * time.Second
 
 // Announcement is a service of ours that others shall find.
 type Announcement struct {
-	Instance   string            // for people to read, at most 63 bytes, unique on the network: nobody defends it
+	Instance   string            // for people to read, at most 63 bytes; one that another machine has gets a number
 	Type       string            // "_http._tcp"
 	Host       string            // name of this machine without ".local"; "" means what the system says
+	// Claim is whether Host is ours to answer for: its A and AAAA records are probed for, answered and defended. Else
+	// somebody else on this machine does (Avahi, or a test).
+	Claim bool
+	// Renamed is told the names that are used when another machine has ours; nil: nobody is told. It must not block.
+	Renamed func(instance, host string)
 	Port       int               //
 	TXT        map[string]string // each "key=value" at most 255 bytes
 	Interfaces []string          // names; empty means all that can multicast, without the loopback

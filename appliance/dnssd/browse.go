@@ -35,6 +35,17 @@ type Browser struct {
 	Now        func() time.Time
 }
 
+// Heard is what a Browser heard by multicast in the last minute.
+type Heard struct {
+	Packets int
+	Hosts   int  // that sent them
+	Own     bool // one of our own questions came back: multicast leaves and enters this machine
+	Asked   int  // questions we sent, in packets
+}
+
+// Heard says what was heard in the last minute. It may be called from any goroutine.
+func (b *Browser) Heard() Heard { return Heard{} }
+
 type key struct{ typ, instance string }
 
 type sighting struct {

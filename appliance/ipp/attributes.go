@@ -94,6 +94,18 @@ type Printer struct {
 	Qualities      []int
 	Operations     []int
 	TrayLevels     []int // printer-input-tray: sheets, of the trays that know it
+	Make           string
+	Serial         string // printer-device-id's SN, or printer-serial-number; "" when it does not say
+	Trays          []Tray
+	Supplies       []Supply
+	URF            []string // urf-supported: "W8", "SRGB24", "RS300-600", "DM1"
+	PWGTypes       []string // pwg-raster-document-type-supported: "sgray_8", "srgb_8", "black_1"
+	PWGResolutions []int    // pwg-raster-document-resolution-supported in dpi, of those with the same both ways
+	PWGBack        string   // pwg-raster-document-sheet-back
+	Auth           bool     // uri-authentication-supported asks for a user for the URI it was asked at
+	HoldUntil      []string // job-hold-until-supported
+	Identify       []string // identify-actions-supported
+	Count          int      // printer-impressions-completed, -1 when it does not say
 }
 
 // Job is what a printer says of a job.

@@ -40,6 +40,10 @@ var (
 	ErrKey = errors.New("printer has another key than the approved one")
 	// ErrAnswer means that what came back is not an IPP answer to the request.
 	ErrAnswer = errors.New("not an IPP answer")
+	// ErrAuth means that the printer asks for a user and a password (HTTP 401).
+	ErrAuth = errors.New("printer asks for a password")
+	// ErrIdentity means that another printer than Config.UUID answered.
+	ErrIdentity = errors.New("another printer answers")
 )
 
 // TransportError is a request without a whole answer. It is ErrUnreachable.
@@ -65,6 +69,11 @@ type Config struct {
 	Pins    []string      // hex SHA-256 of the SubjectPublicKeyInfo of keys to accept; none means any, and only ipps can have some
 	User    string        // requesting-user-name: shown on the printer's panel and kept in its log, so never a person's
 	Timeout time.Duration // of every operation but Send-Document; 0 means 5 s
+	UUID    string        // printer-uuid that must answer before a document is sent; "" means any
+	// Interface is the name of the network interface that connections must leave by; "" means any.
+	Interface string
+	// Dial makes connections instead of the network, for simulated ones; nil means the network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Client talks to one printer. It may be used by several goroutines.

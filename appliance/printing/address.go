@@ -7,13 +7,14 @@ import (
 	"strings"
 
 	"sportello.example/appliance/dnssd"
+	"sportello.example/kiosk/staff"
 )
 
 // URIs returns where an approved printer announces itself, ipps first. A printer that was approved with keys, or over
 // ipps, is never spoken to in the clear. An announcement is anybody's: only the first few addresses count, and who
 // answers there has still to prove which printer it is.
-func URIs(a Approved, services []dnssd.Service) []string {
-	secure := len(a.Pins) > 0 || strings.HasPrefix(a.URI, "ipps:")
+func URIs(a staff.Adopted, services []dnssd.Service) []string {
+	secure := len(a.Keys) > 0 || strings.HasPrefix(a.URI, "ipps:")
 	var uris []string
 	for _, s := range services {
 		scheme := map[string]string{"_ipp._tcp": "ipp", "_ipps._tcp": "ipps"}[s.Type]

@@ -18,6 +18,7 @@ import (
 	"sportello.example/appliance/ipp/ipptest"
 	"sportello.example/appliance/printing"
 	"sportello.example/kiosk"
+	"sportello.example/kiosk/staff"
 )
 
 // file is a journal that survives the death of its process: one line of JSON per row.
@@ -113,7 +114,7 @@ func TestMain(m *testing.M) {
 		go func() { time.Sleep(delay); die() }()
 	}
 	cfg := quick(ipptest.New(ipptest.Config{}), j)
-	cfg.Approved = []printing.Approved{{UUID: os.Getenv("PRINT_UUID"), URI: os.Getenv("PRINT_URI")}}
+	cfg.Adopted = []staff.Adopted{{UUID: os.Getenv("PRINT_UUID"), URI: os.Getenv("PRINT_URI")}}
 	s, err := printing.New(cfg)
 	if err == nil {
 		err = s.Print(context.Background(), jobOf(crashDocument(), crashPages), func(kiosk.PrintProgress) {})

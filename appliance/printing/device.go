@@ -16,6 +16,7 @@ import (
 	"sportello.example/appliance/dnssd"
 	"sportello.example/appliance/ipp"
 	"sportello.example/kiosk"
+	"sportello.example/kiosk/staff"
 )
 
 // errIdentity means that something else than the approved printer answered.
@@ -26,7 +27,7 @@ const maxAddresses = 4
 
 // device is an approved printer.
 type device struct {
-	approved Approved
+	approved staff.Adopted
 	uuid     string
 	user     string
 	now      func() time.Time
@@ -43,7 +44,7 @@ type device struct {
 	open      []Row // jobs of the past that must be looked after when the printer answers
 }
 
-func newDevice(a Approved, cfg Config) (*device, error) {
+func newDevice(a staff.Adopted, cfg Config) (*device, error) {
 	d := &device{
 		approved: a, uuid: normal(a.UUID), user: cfg.User, now: cfg.Now, lock: make(chan struct{}, 1),
 		hurry: make(chan struct{}, 1), clients: map[string]*ipp.Client{},
@@ -56,7 +57,7 @@ func newDevice(a Approved, cfg Config) (*device, error) {
 		if _, err := d.client(a.URI); err != nil {
 			return nil, err
 		}
-	} else if _, err := ipp.New(ipp.Config{URI: "ipps://printer/", Pins: a.Pins}); err != nil {
+	} else if _, err := ipp.New(ipp.Config{URI: "ipps://printer/", Pins: a.Keys}); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -71,7 +72,7 @@ func (d *device) client(uri string) (*ipp.Client, error) {
 	if c := d.clients[uri]; c != nil {
 		return c, nil
 	}
-	c, err := ipp.New(ipp.Config{URI: uri, Pins: d.approved.Pins, User: d.user})
+	c, err := ipp.New(ipp.Config{URI: uri, Pins: d.approved.Keys, User: d.user})
 	if err != nil {
 		return nil, err
 	}

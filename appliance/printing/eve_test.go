@@ -11,6 +11,7 @@ import (
 	"sportello.example/appliance/ipp/ipptest/eve"
 	"sportello.example/appliance/printing"
 	"sportello.example/kiosk"
+	"sportello.example/kiosk/staff"
 )
 
 // onEve starts an ippeveprinter and a spooler that prints on it.
@@ -33,7 +34,7 @@ func onEve(t *testing.T, cfg eve.Config, scheme string) (*eve.Printer, *printing
 	}
 	j := &memory{}
 	scfg := quick(ipptest.New(ipptest.Config{}), j)
-	scfg.Approved = []printing.Approved{{UUID: is.UUID, URI: p.URI(scheme)}}
+	scfg.Adopted = []staff.Adopted{{UUID: is.UUID, URI: p.URI(scheme)}}
 	return p, spooler(t, scfg), j
 }
 

@@ -15,6 +15,7 @@ import (
 	"sportello.example/appliance/ipp/ipptest"
 	"sportello.example/appliance/printing"
 	"sportello.example/kiosk"
+	"sportello.example/kiosk/staff"
 )
 
 // memory is a journal that can fail.
@@ -93,7 +94,7 @@ func start(t *testing.T, cfg ipptest.Config) *ipptest.Printer {
 // quick is a configuration with short waits for p.
 func quick(p *ipptest.Printer, j printing.Journal) printing.Config {
 	return printing.Config{
-		Approved: []printing.Approved{{UUID: p.UUID(), URI: p.URI()}}, Journal: j,
+		Adopted: []staff.Adopted{{UUID: p.UUID(), URI: p.URI()}}, Journal: j,
 		Idle: 50 * time.Millisecond, Active: 20 * time.Millisecond, Poll: 10 * time.Millisecond,
 		Gone: 500 * time.Millisecond, Busy: 3 * time.Second, Grace: time.Second,
 		Log: slog.New(slog.NewTextHandler(discard{}, nil)), Now: time.Now,

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"fmt"
 	"time"
+
+	"sportello.example/kiosk"
 )
 
 // State is how far a print had got when its row was written. A row is written before the step it names is taken, so
@@ -50,6 +52,22 @@ type Row struct {
 	PrinterURI  string    // where the printer was
 	UpTime      int       // the printer's, in seconds, when the job was made: job ids mean nothing after it fell
 	Updated     time.Time // UTC
+
+	// Of a reprint.
+	Of     string `json:",omitempty"` // ID of the first print
+	Number int    `json:",omitempty"` // 1 for the first reprint
+
+	// What is known of the paper when the print is Uncertain: see staff.Print.
+	Sent      int    `json:",omitempty"`
+	JobState  string `json:",omitempty"`
+	Sheets    int    `json:",omitempty"`
+	Restarted bool   `json:",omitempty"`
+	Why       string `json:",omitempty"`
+
+	// What somebody found in the tray. Only an Uncertain row has it, and only once.
+	Verdict   kiosk.Verdict `json:",omitempty"`
+	DecidedBy string        `json:",omitempty"`
+	DecidedAt time.Time     `json:",omitzero"`
 }
 
 // Journal keeps rows so that they survive a power cut.
@@ -58,6 +76,10 @@ type Journal interface {
 	SavePrint(ctx context.Context, row Row) error
 	// OpenPrints returns the rows whose State is Open, oldest first.
 	OpenPrints(ctx context.Context) ([]Row, error)
+	// UndecidedPrints returns the rows that are Uncertain and have no Verdict, oldest first.
+	UndecidedPrints(ctx context.Context) ([]Row, error)
+	// SheetsSince counts the pages of the rows that were Done at t or later, by PrinterUUID.
+	SheetsSince(ctx context.Context, t time.Time) (map[string]int, error)
 }
 
 // newID returns a random UUID (RFC 9562 §5.4).

@@ -13,35 +13,44 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"sync"
 	"time"
 
 	"sportello.example/appliance/dnssd"
 	"sportello.example/appliance/ipp"
+	"sportello.example/appliance/raster"
 	"sportello.example/kiosk"
+	"sportello.example/kiosk/staff"
 )
 
-// Approved is a printer that a technician has approved for this branch.
-type Approved struct {
-	UUID string   // printer-uuid, with or without "urn:uuid:"
-	URI  string   // where it was last seen; "" means that only DNS-SD knows
-	Pins []string // SHA-256 of its public keys in hex, see ipp.Config; with pins, or an ipps URI, plain ipp is not used
+// Rasteriser makes pictures of documents for printers that do not take PDF, or not well. Package raster implements it.
+type Rasteriser interface {
+	Print(ctx context.Context, pdf []byte, o raster.PrintOptions) ([]byte, error)
 }
 
 // Config says what to print on. Zero durations have sensible meanings.
 type Config struct {
-	Approved []Approved // in order of preference
+	Adopted  []staff.Adopted // in order of preference; Adopt replaces them later
 	Journal  Journal
-	User     string        // requesting-user-name: the box, never a person; "" means "sportello"
-	Idle     time.Duration // between looks at a printer that is well; 0 means 2.5 s
-	Active   time.Duration // between looks at a printer with trouble; 0 means 1.5 s
-	Poll     time.Duration // between looks at a job; 0 means 250 ms
-	Gone     time.Duration // how long a printer may be away before a job on it is given up; 0 means 60 s
-	Busy     time.Duration // how long somebody else's job is waited for; 0 means 3 min
-	Grace    time.Duration // how long a cancelled job may take to end; 0 means 5 s
-	Log      *slog.Logger
-	Now      func() time.Time
+	Raster   Rasteriser        // nil: PDF only
+	Attended func() bool       // whether somebody is at a kiosk: printers are then asked every Session; nil: always
+	Alarm    func(staff.Alarm) // must not block; nil: nobody is told
+	Cleared  func(staff.AlarmKind, string)
+	Moved    func(uuid, uri string) // an adopted printer answered at another address: to be remembered; nil: nobody is told
+	// Dial makes connections to printers instead of the network, for simulated ones; nil: the network.
+	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	Day    func() time.Time // midnight before now, in the branch's time zone; nil: of Now's location
+	User   string           // requesting-user-name: the box, never a person; "" means "sportello"
+	Idle   time.Duration    // between looks at a printer that is well; 0 means 2.5 s
+	Active time.Duration    // between looks at a printer with trouble; 0 means 1.5 s
+	Poll   time.Duration    // between looks at a job; 0 means 250 ms
+	Gone   time.Duration    // how long a printer may be away before a job on it is given up; 0 means 60 s
+	Busy   time.Duration    // how long somebody else's job is waited for; 0 means 3 min
+	Grace  time.Duration    // how long a cancelled job may take to end; 0 means 5 s
+	Log    *slog.Logger
+	Now    func() time.Time
 }
 
 // probeTimeout is how long a printer may take to say how it is.
@@ -77,7 +86,7 @@ func New(cfg Config) (*Spooler, error) {
 		return nil, errors.New("printing: a journal, a log and a clock are needed")
 	}
 	s := &Spooler{cfg: cfg}
-	for _, a := range cfg.Approved {
+	for _, a := range cfg.Adopted {
 		d, err := newDevice(a, cfg)
 		if err != nil {
 			return nil, fmt.Errorf("printing: %w", err)
@@ -158,6 +167,15 @@ func (s *Spooler) Status() kiosk.PrinterStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.status
+}
+
+// Printers says how every adopted printer is that documents may go to, in order of preference.
+func (s *Spooler) Printers() []kiosk.PrinterStatus {
+	var all []kiosk.PrinterStatus
+	for _, d := range s.devices {
+		all = append(all, d.status())
+	}
+	return all
 }
 
 // Watch calls f at every change of Status from now on, one call at a time. f must not call Watch or Print.

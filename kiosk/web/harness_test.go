@@ -222,7 +222,9 @@ func (b *branch) Draw(context.Context, []byte, bool) ([][]byte, error) {
 
 func (b *branch) Declaration(paper.DeclarationForm) ([]byte, error) { return []byte("%PDF-1.7"), nil }
 func (b *branch) Slip(paper.SlipForm) ([]byte, error)               { return []byte("%PDF-1.7"), nil }
-func (b *branch) Status() kiosk.PrinterStatus                       { b.mu.Lock(); defer b.mu.Unlock(); return b.printer }
+func (b *branch) Printers() []kiosk.PrinterStatus                   { return []kiosk.PrinterStatus{b.Status()} }
+
+func (b *branch) Status() kiosk.PrinterStatus { b.mu.Lock(); defer b.mu.Unlock(); return b.printer }
 func (b *branch) Print(ctx context.Context, _ kiosk.PrintJob, report func(kiosk.PrintProgress)) error {
 	b.set(func() { b.report = report })
 	report(kiosk.PrintProgress{State: kiosk.PrintPrinting})
