@@ -36,6 +36,10 @@ const (
 	PrintFailed      Kind = "print.failed"       // reason
 	PrintUncertain   Kind = "print.uncertain"    // nobody can say whether paper came out
 	SheetsMissing    Kind = "print.missing"      // the citizen says a sheet is missing
+	PrintDecided     Kind = "print.decided"      // staff looked after an uncertain print: outcome is out | nothing | reprint
+	PrinterAdopted   Kind = "printer.adopted"    // documents may go to a printer from now on
+	PrinterRetired   Kind = "printer.retired"    // … and not any more
+	PrinterAlarm     Kind = "printer.alarm"      // reason: key | identity | duplicate | sheet | risk
 	LineDown         Kind = "line.down"          // the hub cannot be reached
 	LineUp           Kind = "line.up"            // milliseconds it was down
 	DatabaseSetAside Kind = "database.set_aside" // the file was corrupt; a new one was begun
@@ -59,6 +63,7 @@ const (
 func (k Kind) Stream() envelope.Stream {
 	switch k {
 	case RequestLeft, RequestCollected, DeclarationMade, PrintStarted, PrintDone, PrintFailed, PrintUncertain, SheetsMissing,
+		PrintDecided, PrinterAdopted, PrinterRetired,
 		DatabaseSetAside, EventsLost, EpochBegun, Gap, QueueDropped, EventDead, ClockSet:
 		return envelope.Legal
 	case SessionStarted, SessionEnded, LoginShown, LoginCodeOK, LoginCodeWrong, LoginExpired, LoginLocked, LoginIdentified,
@@ -118,7 +123,7 @@ type Detail struct {
 	Holder       string   `json:"holder,omitempty"`       // self | family
 	Stamp        string   `json:"stamp,omitempty"`        // due | exempt
 	Exemption    int      `json:"exemption,omitempty"`    // ANPR table 39
-	Outcome      string   `json:"outcome,omitempty"`      // printed | request_left | abandoned | ended | stopped | crashed
+	Outcome      string   `json:"outcome,omitempty"`      // printed | request_left | abandoned | ended | stopped | crashed; of PrintDecided out | nothing | reprint
 	Reason       string   `json:"reason,omitempty"`       // a word from the list of the package that reports it
 	Pages        int      `json:"pages,omitempty"`        // sheets of A4
 	Count        int      `json:"count,omitempty"`        //

@@ -20,10 +20,20 @@ const (
 	AlarmNotOpened  = "not_opened" // what is sealed does not open
 	AlarmUnreadable = "unreadable" // what is no event
 	AlarmOtherBox   = "other_box"  // events that another box has queued
+	AlarmPrinter    = "printer"    // a printer of the branch is not what it was: see printerAlarms
 )
 
 // goodReasons are those for which a box begins an epoch without anything being wrong.
 var goodReasons = map[string]bool{"": true, "new": true, "first": true, "upgraded": true}
+
+// printerAlarms says in words what a box tells of its printers.
+var printerAlarms = map[string]string{
+	"key":       "an adopted printer answers with another key: its program was updated, it was replaced, or somebody pretends to be it",
+	"identity":  "another machine answers at the address of an adopted printer",
+	"duplicate": "two machines say that they are the same printer",
+	"sheet":     "a sheet of a visit that is over may still come out of a printer",
+	"risk":      "the time is ending, or over, for which somebody accepted a printer without encryption",
+}
 
 // alarmOf returns what somebody should look at when an event comes in, nil when nothing.
 func alarmOf(k event.Kind, d event.Detail) *Alarm {
@@ -41,6 +51,12 @@ func alarmOf(k event.Kind, d event.Detail) *Alarm {
 		return &Alarm{Kind: AlarmDropped, Key: key, Text: fmt.Sprintf("the box let %d events of %s go for want of room: %s", d.Count, about, word(d.Reason))}
 	case event.EventDead:
 		return &Alarm{Kind: AlarmDead, Key: key, Text: fmt.Sprintf("the box can never deliver number %d of %s: %s", d.From, about, word(d.Reason))}
+	case event.PrinterAlarm:
+		text := printerAlarms[d.Reason]
+		if text == "" {
+			return nil
+		}
+		return &Alarm{Kind: AlarmPrinter, Key: d.Reason, Text: text + "; the branch's staff page says more"}
 	case event.EventsLost, event.DatabaseSetAside:
 		return &Alarm{Kind: AlarmGap, Key: string(k), Text: "the box reports " + string(k)}
 	}

@@ -11,5 +11,6 @@ var kinds = map[event.Kind]bool{
 	event.PrintStarted: true, event.PrintDone: true, event.PrintFailed: true, event.PrintUncertain: true,
 	event.SheetsMissing: true, event.LineDown: true, event.LineUp: true, event.DatabaseSetAside: true,
 	event.EventsLost: true, event.BoxStarted: true, event.EpochBegun: true, event.Gap: true, event.QueueDropped: true,
+	event.PrintDecided: true, event.PrinterAdopted: true, event.PrinterRetired: true, event.PrinterAlarm: true,
 	event.EventDead: true, event.StatsRolled: true, event.ClockSet: true,
 }

@@ -13,7 +13,7 @@ var ofVisits = map[event.Kind]bool{
 	event.LoginLocked: true, event.LoginIdentified: true, event.LoginRejected: true, event.DocumentReceived: true,
 	event.DocumentRefused: true, event.DeclarationMade: true, event.RequestLeft: true, event.RequestCollected: true,
 	event.PrintStarted: true, event.PrintDone: true, event.PrintFailed: true, event.PrintUncertain: true,
-	event.SheetsMissing: true,
+	event.SheetsMissing: true, event.PrintDecided: true,
 }
 
 // quickBody reads an event.Body as boxes write it, and returns of it what is taken over of the events of visits. It returns false
