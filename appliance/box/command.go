@@ -71,19 +71,23 @@ The configuration is one TOML file; flags win over it. Every field may be left o
   max_pages = 262144               # largest database, in pages of 4 KiB: keep it below the disk's size
   keep_days = 30                   # how long events are kept that the hub has, if no backup of it has them
 
-  [[printer]]                      # a printer documents may go to
+  [[printer]]                      # a printer the branch has; the staff page adopts others
   uuid = "1a2b…"                   # as "appliance diagnose" shows it
   uri = "ipps://printer.local/ipp/print" # "": wait until it announces itself
-  pins = ["…"]                     # SHA-256 of its TLS public key
+  pins = ["…"]                     # SHA-256 of its TLS public keys; without them, one of these, or
+                                   # it waits on the staff page until somebody types its paper's code:
+  interface = "eth1"               # a network port that leads to this printer only
+  risk = { by = "M. Rossi", why = "no TLS, replaced in spring", at = 2026-11-25, until = 2027-04-30 }
 
   [discovery]
   interfaces = ["eth0"]            # none: all
   announce = true                  # announce the box by mDNS
+  host = "sportello-harar"         # .local: the name it answers for; "": from the branch's name
 
   [intervals]
   ping = "5s"                      # how often the hub is asked while somebody is at a kiosk
   quiet = "1m"                     # … and while nobody is
-  probe = "2.5s"                   # how often the printer is asked
+  probe = "30s"                    # how often printers are asked while nobody is at a kiosk
   idle = "2m30s"                   # when an abandoned session ends
   gather = "10s"                   # how long events that are not urgent wait to be sent together
 
@@ -145,6 +149,7 @@ func Command(o Options) *cobra.Command {
 		&cobra.Command{Use: "serve", Short: "Serve the kiosk's pages (what happens without a command)", Args: program.NoArgs, RunE: serve},
 		diagnoseCommand(o, load),
 		syncCommand(o, load),
+		staffCommand(o, load),
 		exportCommand(o, load),
 		importCommand(o, load),
 		&cobra.Command{

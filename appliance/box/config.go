@@ -30,24 +30,36 @@ type Config struct {
 	KeepDays  int       `toml:"keep_days"` // how long what the hub has acknowledged is kept at most; 0: 30
 }
 
-// Printer is a printer that the branch's documents may go to.
+// Printer is a printer that the file's author has seen: with its keys, a port of its own, or an accepted risk, documents
+// may go there. With nothing but an address it waits on the staff page to be adopted.
 type Printer struct {
-	UUID string   `toml:"uuid"` // as the printer announces it, with or without "urn:uuid:"
-	URI  string   `toml:"uri"`  // ipp:// or ipps://; "": wait until it announces itself
-	Pins []string `toml:"pins"` // SHA-256 of the printer's TLS public keys, hexadecimal
+	UUID      string   `toml:"uuid"`      // as the printer announces it, with or without "urn:uuid:"
+	URI       string   `toml:"uri"`       // ipp:// or ipps://; "": wait until it announces itself
+	Pins      []string `toml:"pins"`      // SHA-256 of the printer's TLS public keys, hexadecimal
+	Interface string   `toml:"interface"` // network port of the box that leads to this printer only
+	Risk      *Risk    `toml:"risk"`      // it is spoken to in the clear, and somebody answers for that
+}
+
+// Risk is who answers for a printer without TLS.
+type Risk struct {
+	By    string    `toml:"by"`
+	Why   string    `toml:"why"`
+	At    time.Time `toml:"at"`    // when that was decided
+	Until time.Time `toml:"until"` // at most a year later; then nothing goes there any more
 }
 
 // Discovery says how the box finds printers and is found.
 type Discovery struct {
 	Interfaces []string `toml:"interfaces"` // names of network interfaces; none: all that do multicast
 	Announce   bool     `toml:"announce"`   // announce the box's own pages by mDNS
+	Host       string   `toml:"host"`       // name to answer for by mDNS, without ".local"; "": sportello-<branch>
 }
 
 // Intervals are how often things are looked at. Zero values mean the defaults.
 type Intervals struct {
 	Ping  Duration `toml:"ping"`  // the hub, while somebody is at a kiosk; 5s
 	Quiet Duration `toml:"quiet"` // the hub, while nobody is; 1m0s
-	Probe Duration `toml:"probe"` // the printer; 2.5s
+	Probe Duration `toml:"probe"` // the printers, while nobody is at a kiosk; 30s, and at most 5s while somebody is
 	Idle  Duration `toml:"idle"`  // a session without a touch ends; 2m30s
 	// Gather is how long an event that is not urgent waits for others to go to the hub with it; 10s.
 	Gather Duration `toml:"gather"`
