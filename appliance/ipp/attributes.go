@@ -1,11 +1,9 @@
 package ipp
 
 import (
-	"io"
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 
@@ -127,7 +125,11 @@ var printerAttributes = []string{
 	"printer-state-reasons", "printer-state-message", "printer-is-accepting-jobs", "printer-up-time", "printer-input-tray",
 	"queued-job-count", "document-format-supported", "media-supported", "media-ready", "media-default", "media-col-ready",
 	"media-col-supported", "sides-supported", "print-color-mode-supported", "print-scaling-supported",
-	"print-quality-supported", "operations-supported",
+	"print-quality-supported", "operations-supported", "printer-device-id", "printer-serial-number", "printer-supply",
+	"printer-supply-description", "marker-names", "marker-types", "marker-levels", "marker-low-levels", "urf-supported",
+	"pwg-raster-document-type-supported", "pwg-raster-document-resolution-supported", "pwg-raster-document-sheet-back",
+	"printer-uri-supported", "uri-authentication-supported", "job-hold-until-supported", "identify-actions-supported",
+	"printer-impressions-completed",
 }
 
 const (
@@ -136,7 +138,8 @@ const (
 	maxName    = 127
 )
 
-func parsePrinter(m answer) Printer {
+// parsePrinter reads what a printer says of itself that was asked at uri.
+func parsePrinter(m answer, uri string) Printer {
 	a := m.Printer
 	p := Printer{
 		UUID:           uuid(first(a, "printer-uuid", maxKeyword)),
@@ -157,6 +160,18 @@ func parsePrinter(m answer) Printer {
 		Scalings:       all(a, "print-scaling-supported"),
 		Qualities:      numbers(a, "print-quality-supported"),
 		Operations:     numbers(a, "operations-supported"),
+		Make:           first(a, "printer-make-and-model", maxName),
+		Serial:         serial(a),
+		Trays:          trays(a),
+		Supplies:       supplies(a),
+		URF:            all(a, "urf-supported"),
+		PWGTypes:       all(a, "pwg-raster-document-type-supported"),
+		PWGResolutions: resolutions(a),
+		PWGBack:        first(a, "pwg-raster-document-sheet-back", maxKeyword),
+		Auth:           auth(a, uri),
+		HoldUntil:      all(a, "job-hold-until-supported"),
+		Identify:       all(a, "identify-actions-supported"),
+		Count:          max(-1, number(a, "printer-impressions-completed", -1)),
 	}
 	for _, name := range []string{"printer-make-and-model", "printer-name"} {
 		if p.Name == "" {
@@ -164,31 +179,17 @@ func parsePrinter(m answer) Printer {
 		}
 	}
 	for _, v := range values(a, "media-col-ready") {
-		if col, ok := v.(goipp.Collection); ok {
-			for _, size := range values(goipp.Attributes(col), "media-size") {
-				if s, ok := size.(goipp.Collection); ok {
-					p.SizesReady = append(p.SizesReady, Size{number(goipp.Attributes(s), "x-dimension", 0), number(goipp.Attributes(s), "y-dimension", 0)})
-				}
-			}
+		col, _ := v.(goipp.Collection)
+		if size, ok := sizeOf(goipp.Attributes(col)); ok {
+			p.SizesReady = append(p.SizesReady, size)
 		}
 	}
 	for _, v := range values(a, "printer-input-tray") {
-		if level, ok := trayLevel(str(v)); ok {
-			p.TrayLevels = append(p.TrayLevels, level)
+		if n := level(fields(str(v))["level"]); n >= 0 {
+			p.TrayLevels = append(p.TrayLevels, n)
 		}
 	}
 	return p
-}
-
-// trayLevel reads level from "type=…;maxcapacity=250;level=100;…" (PWG 5100.13 §5.6.20). Negative levels mean unknown.
-func trayLevel(tray string) (int, bool) {
-	for pair := range strings.SplitSeq(tray, ";") {
-		if key, value, _ := strings.Cut(pair, "="); key == "level" {
-			n, err := strconv.Atoi(value)
-			return n, err == nil && n >= 0
-		}
-	}
-	return 0, false
 }
 
 func parseJob(a goipp.Attributes) Job {
@@ -290,16 +291,4 @@ func text(s string, limit int) string {
 		b.WriteRune(r)
 	}
 	return strings.TrimSpace(b.String())
-}
-
-// counter counts what the transport has taken.
-type counter struct {
-	r io.Reader
-	n atomic.Int64
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n.Add(int64(n))
-	return n, err
 }

@@ -15,7 +15,7 @@ func ReadPrinter(raw []byte) (Printer, error) {
 	if err != nil {
 		return Printer{}, err
 	}
-	return parsePrinter(a), nil
+	return parsePrinter(a, "ipp://printer/"), nil
 }
 
 // ReadAll reads whatever an answer may hold.
@@ -24,7 +24,7 @@ func ReadAll(raw []byte) (Printer, []Job, []string, error) {
 	if err != nil {
 		return Printer{}, nil, nil, err
 	}
-	return parsePrinter(a), append(a.jobs(), parseJob(a.Job)), a.unsupported(), nil
+	return parsePrinter(a, "ipp://printer/"), append(a.jobs(), parseJob(a.Job)), a.unsupported(), nil
 }
 
 // Capture returns the bytes of an answer to a request for all attributes.
@@ -38,12 +38,12 @@ func Capture(ctx context.Context, uri string, op uint16) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, strings.NewReader(string(head)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url.String(), strings.NewReader(string(head)))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", goipp.ContentType)
-	resp, err := c.once.RoundTrip(req)
+	resp, err := c.keep.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}

@@ -2,10 +2,11 @@
 //
 // It is a client of the Internet Printing Protocol: encoding RFC 8010, operations RFC 8011, ipps RFC 7472, over HTTP/1.1
 // to one printer directly, never through a proxy and never to where a redirect points. What a document is and whether
-// it may be sent twice is not decided here: every call is one request, and no request is ever repeated by itself.
+// it may be sent twice is not decided here: nothing but a question is ever repeated by itself.
 package ipp
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -15,13 +16,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 )
 
-// PDF is the only document format this client is used for so far.
+// PDF is the document format most printers take.
 const PDF = "application/pdf"
 
 const (
@@ -29,10 +28,11 @@ const (
 	defaultTimeout = 5 * time.Second
 	dialTimeout    = 2 * time.Second
 	sendTimeout    = 15 * time.Minute // slow printers read at the speed they print, and wait for paper meanwhile
-	maxAnswer      = 1 << 20          // the decoder recurses: an answer of many megabytes could exhaust the stack
+	userAgent      = "sportello"
 )
 
-// Errors of every operation besides *StatusError. They are wrapped: use errors.Is.
+// Errors of every operation besides *StatusError. They are wrapped: use errors.Is. After ErrKey and ErrIdentity nothing
+// of a document has left.
 var (
 	// ErrUnreachable means that no whole answer came back: the request may have been carried out or not.
 	ErrUnreachable = errors.New("printer does not answer")
@@ -79,8 +79,9 @@ type Config struct {
 // Client talks to one printer. It may be used by several goroutines.
 type Client struct {
 	cfg     Config
-	url     string
-	once    *http.Transport // a new connection per request: for what must not be lost on a connection that has died
+	url     *url.URL // http or https
+	address string   // host:port
+	tls     *tls.Config
 	keep    *http.Transport // for questions, which are asked often
 	version atomic.Uint32
 	id      atomic.Uint32
@@ -106,47 +107,27 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = defaultTimeout
 	}
-	h := url.URL{Scheme: "http", Host: u.Host, Path: u.Path, RawQuery: u.RawQuery}
+	cfg.UUID = uuid(cfg.UUID)
+	h := &url.URL{Scheme: "http", Host: u.Host, Path: cmp.Or(u.Path, "/"), RawQuery: u.RawQuery}
 	if u.Scheme == "ipps" {
 		h.Scheme = "https"
 	}
+	c := &Client{cfg: cfg, url: h, address: net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), defaultPort))}
 	if u.Port() == "" {
-		h.Host = net.JoinHostPort(u.Hostname(), defaultPort)
+		h.Host = c.address
 	}
-	if h.Path == "" {
-		h.Path = "/"
-	}
-	c := &Client{cfg: cfg, url: h.String(), once: transport(cfg.Pins), keep: transport(cfg.Pins)}
-	c.once.DisableKeepAlives = true
-	c.version.Store(0x0200)
-	return c, nil
-}
-
-func transport(pins []string) *http.Transport {
-	return &http.Transport{
-		Proxy:       nil, // the printer is on our own network, whatever the environment says
-		DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		TLSClientConfig: &tls.Config{
-			MinVersion: tls.VersionTLS12,
-			// Printers sign their own certificates, for names they are not called by: the key is what is checked.
-			InsecureSkipVerify: true,
-			VerifyConnection: func(cs tls.ConnectionState) error {
-				if len(pins) == 0 {
-					return nil
-				}
-				sum := sha256.Sum256(cs.PeerCertificates[0].RawSubjectPublicKeyInfo)
-				if key := hex.EncodeToString(sum[:]); !slices.ContainsFunc(pins, func(p string) bool { return strings.EqualFold(p, key) }) {
-					return fmt.Errorf("%w: %s", ErrKey, key)
-				}
-				return nil
-			},
-		},
-		TLSHandshakeTimeout:    dialTimeout,
+	c.tls = tlsConfig(cfg.Pins, u.Hostname())
+	c.keep = &http.Transport{
+		Proxy:                  nil, // the printer is on our own network, whatever the environment says
+		DialContext:            c.dial,
+		TLSClientConfig:        c.tls,
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    1,
 		IdleConnTimeout:        10 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
+		MaxResponseHeaderBytes: maxHeader,
 	}
+	c.version.Store(0x0200)
+	return c, nil
 }
 
 // URI is the printer's, as given to New.
@@ -155,7 +136,6 @@ func (c *Client) URI() string { return c.cfg.URI }
 // Close closes connections that are waiting for the next question.
 func (c *Client) Close() {
 	c.keep.CloseIdleConnections()
-	c.once.CloseIdleConnections()
 }
 
 // Printer asks how the printer is and what it can do (Get-Printer-Attributes, RFC 8011 §4.2.5).
@@ -166,7 +146,7 @@ func (c *Client) Printer(ctx context.Context) (Printer, error) {
 	if err != nil {
 		return Printer{}, err
 	}
-	return parsePrinter(answer), nil
+	return parsePrinter(answer, c.cfg.URI), nil
 }
 
 // Validate asks whether a job with this ticket would be taken (Validate-Job, RFC 8011 §4.2.3). It returns the names of
@@ -187,7 +167,7 @@ func (c *Client) Validate(ctx context.Context, t Ticket) (ignored []string, err 
 func (c *Client) Create(ctx context.Context, t Ticket) (job Job, ignored []string, err error) {
 	m := c.request(opCreateJob)
 	m.ticket(t)
-	answer, err := c.tell(ctx, m, c.cfg.Timeout, nil)
+	answer, err := c.tell(ctx, m)
 	if err != nil {
 		return Job{}, nil, err
 	}
@@ -196,19 +176,6 @@ func (c *Client) Create(ctx context.Context, t Ticket) (job Job, ignored []strin
 		return Job{}, nil, fmt.Errorf("Create-Job: %w: no job-id", ErrAnswer)
 	}
 	return job, answer.unsupported(), nil
-}
-
-// Send gives the job its only document (Send-Document, RFC 8011 §4.3.1), on a connection of its own. It blocks for as
-// long as the printer takes to read it. After a *TransportError the printer may print what it got, even half a
-// document, and call the job completed.
-func (c *Client) Send(ctx context.Context, id int, format string, document []byte) error {
-	m := c.request(opSendDocument)
-	m.integer("job-id", id)
-	m.user(c.cfg.User)
-	m.mime("document-format", format)
-	m.boolean("last-document", true)
-	_, err := c.tell(ctx, m, sendTimeout, document)
-	return err
 }
 
 // Job asks how a job is (Get-Job-Attributes, RFC 8011 §4.3.4). Some printers forget jobs as soon as they have ended.
@@ -250,6 +217,15 @@ func (c *Client) Cancel(ctx context.Context, id int) error {
 	m := c.request(opCancelJob)
 	m.integer("job-id", id)
 	m.user(c.cfg.User)
-	_, err := c.tell(ctx, m, c.cfg.Timeout, nil)
+	_, err := c.tell(ctx, m)
+	return err
+}
+
+// Identify has the printer show which one it is: it beeps, blinks or shows something on its panel (Identify-Printer,
+// PWG 5100.13 §5.1). Printer.Identify says whether it can.
+func (c *Client) Identify(ctx context.Context) error {
+	m := c.request(opIdentifyPrinter)
+	m.user(c.cfg.User)
+	_, err := c.tell(ctx, m)
 	return err
 }

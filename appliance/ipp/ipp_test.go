@@ -232,7 +232,6 @@ func TestAnswersThatAreNone(t *testing.T) {
 		do   http.HandlerFunc
 	}{
 		{"HTTP 500", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }},
-		{"a password is wanted", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }},
 		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, redirected.URL, http.StatusTemporaryRedirect)
 		}},

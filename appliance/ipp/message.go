@@ -5,12 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/OpenPrinting/goipp"
 )
@@ -23,6 +20,7 @@ const (
 	opGetJobAttributes     = goipp.OpGetJobAttributes
 	opGetJobs              = goipp.OpGetJobs
 	opGetPrinterAttributes = goipp.OpGetPrinterAttributes
+	opIdentifyPrinter      = goipp.OpIdentifyPrinter
 )
 
 // Status is an IPP status code (RFC 8011 §5.4.15 and appendix B).
@@ -174,66 +172,74 @@ func (a answer) jobs() []Job {
 	return jobs
 }
 
-// ask sends a request that changes nothing.
+// exchange sends m, and again with version 1.1 if the printer does not speak 2.0 (RFC 8011 §4.1.8: it then did nothing).
+func (c *Client) exchange(ctx context.Context, m request, post func(context.Context, []byte) ([]byte, error)) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	defer cancel()
+	for {
+		head, err := m.EncodeBytes()
+		if err != nil {
+			return answer{}, fmt.Errorf("%v: encode: %w", m.op, err)
+		}
+		raw, err := post(ctx, head)
+		if err != nil {
+			return answer{}, m.failed(err, 0)
+		}
+		a, err := m.read(raw)
+		if !IsStatus(err, StatusVersion) || m.Version == goipp.MakeVersion(1, 1) {
+			return a, err
+		}
+		m.Version = goipp.MakeVersion(1, 1)
+		c.version.Store(uint32(m.Version))
+	}
+}
+
+// ask sends a request that changes nothing, on a connection that is kept. If that has died meanwhile, net/http asks again
+// on a new one.
 func (c *Client) ask(ctx context.Context, m request) (answer, error) {
-	return c.send(ctx, c.keep, m, c.cfg.Timeout, nil)
+	return c.exchange(ctx, m, func(ctx context.Context, head []byte) ([]byte, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url.String(), bytes.NewReader(head))
+		if err != nil {
+			return nil, fmt.Errorf("request: %w", err)
+		}
+		req.Header.Set("Content-Type", goipp.ContentType)
+		req.Header.Set("Accept", goipp.ContentType)
+		req.Header.Set("User-Agent", userAgent)
+		req.Header["Idempotency-Key"] = []string{} // tells net/http that the question may be asked twice; it is not sent
+		resp, err := c.keep.RoundTrip(req)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = resp.Body.Close() }()
+		return read(resp)
+	})
 }
 
 // tell sends a request that changes something, on a connection of its own: an old one may have died unnoticed, and
 // then nobody would know whether the printer has heard.
-func (c *Client) tell(ctx context.Context, m request, timeout time.Duration, document []byte) (answer, error) {
-	return c.send(ctx, c.once, m, timeout, document)
+func (c *Client) tell(ctx context.Context, m request) (answer, error) {
+	return c.exchange(ctx, m, func(ctx context.Context, head []byte) ([]byte, error) {
+		l, err := c.open(ctx, c.address)
+		if err != nil {
+			return nil, err
+		}
+		defer l.close()
+		return l.post(ctx, head, nil, true, nil)
+	})
 }
 
-// send sends m, again with version 1.1 if the printer does not speak 2.0 (RFC 8011 §4.1.8: it then did nothing).
-func (c *Client) send(ctx context.Context, via http.RoundTripper, m request, timeout time.Duration, document []byte) (answer, error) {
-	a, err := c.exchange(ctx, via, m, timeout, document)
-	if IsStatus(err, StatusVersion) && m.Version != goipp.MakeVersion(1, 1) {
-		c.version.Store(uint32(goipp.MakeVersion(1, 1)))
-		m.Version = goipp.MakeVersion(1, 1)
-		return c.exchange(ctx, via, m, timeout, document)
-	}
-	return a, err
-}
-
-func (c *Client) exchange(ctx context.Context, via http.RoundTripper, m request, timeout time.Duration, document []byte) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	head, err := m.EncodeBytes()
-	if err != nil {
-		return answer{}, fmt.Errorf("%v: encode: %w", m.op, err)
-	}
-	body := &counter{r: io.MultiReader(bytes.NewReader(head), bytes.NewReader(document))}
-	// The body is of a type that net/http does not know, so it cannot send it a second time by itself.
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, body)
-	if err != nil {
-		return answer{}, fmt.Errorf("%v: %w", m.op, err)
-	}
-	req.ContentLength = int64(len(head) + len(document))
-	req.Header.Set("Content-Type", goipp.ContentType)
-	req.Header.Set("Accept", goipp.ContentType)
-	req.Header.Set("User-Agent", "sportello")
-	lost := func(err error) error {
-		if errors.Is(err, ErrKey) {
+// failed says of an exchange that gave no IPP message what is known.
+func (m request) failed(err error, sent int64) error {
+	for _, known := range []error{ErrKey, ErrAuth, ErrAnswer} {
+		if errors.Is(err, known) {
 			return fmt.Errorf("%v: %w", m.op, err)
 		}
-		return &TransportError{Op: m.op.String(), Sent: int(max(0, body.n.Load()-int64(len(head)))), Err: err}
 	}
-	resp, err := via.RoundTrip(req)
-	if err != nil {
-		return answer{}, lost(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return answer{}, fmt.Errorf("%v: %w: HTTP status %d", m.op, ErrAnswer, resp.StatusCode)
-	}
-	if t, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || t != goipp.ContentType {
-		return answer{}, fmt.Errorf("%v: %w: content type %.80q", m.op, ErrAnswer, resp.Header.Get("Content-Type"))
-	}
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err != nil {
-		return answer{}, lost(err)
-	}
+	return &TransportError{Op: m.op.String(), Sent: int(sent), Err: err}
+}
+
+// read reads the answer to m.
+func (m request) read(raw []byte) (answer, error) {
 	a, err := decode(raw)
 	if err != nil {
 		return answer{}, fmt.Errorf("%v: %w", m.op, err)
@@ -252,12 +258,15 @@ func (c *Client) exchange(ctx context.Context, via http.RoundTripper, m request,
 
 // decode reads an answer of at most maxAnswer bytes.
 func decode(raw []byte) (answer, error) {
-	if len(raw) > maxAnswer {
-		return answer{}, fmt.Errorf("%w: more than %d bytes", ErrAnswer, maxAnswer)
+	if err := scan(raw); err != nil {
+		return answer{}, fmt.Errorf("%w: %w", ErrAnswer, err)
 	}
 	var m goipp.Message
 	if err := m.DecodeBytes(raw); err != nil {
 		return answer{}, fmt.Errorf("%w: %w", ErrAnswer, err)
+	}
+	if v := m.Version.Major(); v != 1 && v != 2 {
+		return answer{}, fmt.Errorf("%w: version %v", ErrAnswer, m.Version)
 	}
 	return answer{&m}, nil
 }
