@@ -2,16 +2,19 @@ package ipptest
 
 import (
 	"fmt"
-	"slices"
+	"strings"
 
 	"github.com/OpenPrinting/goipp"
 )
 
-// sizes are the papers it knows, in hundredths of a millimetre (PWG 5101.1).
-var sizes = []struct {
+// paper is a size of paper in hundredths of a millimetre (PWG 5101.1).
+type paper struct {
 	name          string
 	width, height int
-}{
+}
+
+// sizes are the papers it knows.
+var sizes = []paper{
 	{"iso_a4_210x297mm", 21000, 29700},
 	{"iso_a5_148x210mm", 14800, 21000},
 	{"na_letter_8.5x11in", 21590, 27940},
@@ -47,18 +50,31 @@ func (p *Printer) status() (state int, reasons []string) {
 	for _, r := range p.blocked(j) {
 		reasons = append(reasons, r+"-error")
 	}
+	errors := len(reasons)
+	for _, r := range p.reasons {
+		if !strings.HasSuffix(r, "-error") {
+			reasons = append(reasons, r)
+		}
+	}
+	if p.stopped && len(reasons) == 0 {
+		reasons = append(reasons, "paused")
+	}
+	if p.paper > 0 && p.paper < 10 {
+		reasons = append(reasons, "media-low-warning")
+	}
+	if p.toner > 0 && p.toner < tonerLow {
+		reasons = append(reasons, "toner-low-warning")
+	}
+	if len(reasons) == 0 {
+		reasons = []string{"none"}
+	}
 	switch {
-	case len(reasons) > 0 && j != nil:
+	case p.stopped || errors > 0 && j != nil:
 		return 5, reasons
-	case len(reasons) > 0:
-		return 3, reasons
-	case j != nil || p.busy:
-		return 4, []string{"none"}
+	case errors == 0 && (j != nil || p.busy):
+		return 4, reasons
 	}
-	if p.paper < 10 {
-		return 3, []string{"media-low-warning"}
-	}
-	return 3, []string{"none"}
+	return 3, reasons
 }
 
 func (p *Printer) getPrinter(m *goipp.Message) *goipp.Message {
@@ -80,14 +96,22 @@ func (p *Printer) getPrinter(m *goipp.Message) *goipp.Message {
 	if p.cfg.TLS {
 		scheme, security = "ipps://", "tls"
 	}
+	authentication := "none"
+	if p.user != "" {
+		authentication = "basic"
+	}
+	creation := []string{"copies", "media", "media-col", "sides", "print-color-mode", "print-scaling", "print-quality"}
+	if p.holds {
+		creation = append(creation, "job-hold-until")
+	}
 	all := goipp.Attributes{
 		list("printer-uri-supported", goipp.TagURI, scheme+p.addr+path),
 		keywords("uri-security-supported", security),
-		keywords("uri-authentication-supported", "none"),
+		keywords("uri-authentication-supported", authentication),
 		list("printer-uuid", goipp.TagURI, "urn:uuid:"+p.uuid),
 		list("printer-name", goipp.TagName, "ipptest"),
 		list("printer-info", goipp.TagText, p.cfg.Name),
-		list("printer-make-and-model", goipp.TagText, "Sportello virtual printer"),
+		list("printer-make-and-model", goipp.TagText, p.cfg.Make),
 		list("printer-location", goipp.TagText, ""),
 		number("printer-state", goipp.TagEnum, state),
 		keywords("printer-state-reasons", reasons...),
@@ -95,8 +119,7 @@ func (p *Printer) getPrinter(m *goipp.Message) *goipp.Message {
 		number("printer-up-time", goipp.TagInteger, max(1, int(p.cfg.Now().Sub(p.booted).Seconds()))),
 		number("queued-job-count", goipp.TagInteger, queued),
 		keywords("ipp-versions-supported", "1.1", "2.0"),
-		number("operations-supported", goipp.TagEnum, int(goipp.OpValidateJob), int(goipp.OpCreateJob), int(goipp.OpSendDocument),
-			int(goipp.OpCancelJob), int(goipp.OpGetJobAttributes), int(goipp.OpGetJobs), int(goipp.OpGetPrinterAttributes)),
+		p.operations(),
 		list("charset-configured", goipp.TagCharset, "utf-8"),
 		list("charset-supported", goipp.TagCharset, "utf-8"),
 		list("natural-language-configured", goipp.TagLanguage, "en"),
@@ -115,10 +138,13 @@ func (p *Printer) getPrinter(m *goipp.Message) *goipp.Message {
 		keywords("print-color-mode-supported", "monochrome", "auto"),
 		keywords("print-scaling-supported", "none", "auto", "auto-fit", "fit", "fill"),
 		number("print-quality-supported", goipp.TagEnum, 3, 4, 5),
-		keywords("job-creation-attributes-supported", "copies", "media", "media-col", "sides", "print-color-mode", "print-scaling", "print-quality"),
+		keywords("job-creation-attributes-supported", creation...),
 		goipp.MakeAttribute("copies-supported", goipp.TagRange, goipp.Range{Lower: 1, Upper: 99}),
-		goipp.MakeAttribute("printer-input-tray", goipp.TagString, goipp.Binary(fmt.Sprintf("type=sheetFeedAutoRemovableTray;mediafeed=29700;mediaxfeed=21000;maxcapacity=250;level=%d;status=0;name=main;", p.paper))),
 	}
+	if p.message != "" {
+		all.Add(list("printer-state-message", goipp.TagText, p.message))
+	}
+	all = append(append(all, p.abilities()...), p.supplies()...)
 	a := reply(m, goipp.StatusOk)
 	wanted := map[string]bool{}
 	for _, attr := range m.Operation {
@@ -136,19 +162,44 @@ func (p *Printer) getPrinter(m *goipp.Message) *goipp.Message {
 	return a
 }
 
+// operations is operations-supported. The caller holds mu.
+func (p *Printer) operations() goipp.Attribute {
+	ops := []goipp.Op{
+		goipp.OpValidateJob, goipp.OpCreateJob, goipp.OpSendDocument, goipp.OpCancelJob, goipp.OpGetJobAttributes,
+		goipp.OpGetJobs, goipp.OpGetPrinterAttributes, goipp.OpIdentifyPrinter,
+	}
+	if p.holds {
+		ops = append(ops, goipp.OpHoldJob, goipp.OpReleaseJob)
+	}
+	var ids []int
+	for _, op := range ops {
+		if !p.without[opName(op)] {
+			ids = append(ids, int(op))
+		}
+	}
+	return number("operations-supported", goipp.TagEnum, ids...)
+}
+
+// opName is an operation's name in RFC 8011.
+func opName(op goipp.Op) string {
+	if op == goipp.OpGetJobAttributes {
+		return "Get-Job-Attributes" // goipp's name lacks the s
+	}
+	return op.String()
+}
+
 func dimensions(width, height int) goipp.Collection {
 	return goipp.Collection{number("x-dimension", goipp.TagInteger, width), number("y-dimension", goipp.TagInteger, height)}
 }
 
 func (p *Printer) mediaColReady() goipp.Attribute {
 	a := goipp.Attribute{Name: "media-col-ready"}
-	for _, s := range sizes {
-		if slices.Contains(p.ready, s.name) {
-			a.Values.Add(goipp.TagBeginCollection, goipp.Collection{
-				goipp.MakeAttribute("media-size", goipp.TagBeginCollection, dimensions(s.width, s.height)),
-				keywords("media-source", "main"),
-			})
-		}
+	for tray := range p.ready {
+		s := p.size(tray)
+		a.Values.Add(goipp.TagBeginCollection, goipp.Collection{
+			goipp.MakeAttribute("media-size", goipp.TagBeginCollection, dimensions(s.width, s.height)),
+			keywords("media-source", source(tray)),
+		})
 	}
 	if len(a.Values) == 0 {
 		a.Values.Add(goipp.TagNoValue, goipp.Void{})
@@ -157,7 +208,7 @@ func (p *Printer) mediaColReady() goipp.Attribute {
 }
 
 func (p *Printer) jobAttributes(j *job) goipp.Attributes {
-	return goipp.Attributes{
+	as := goipp.Attributes{
 		number("job-id", goipp.TagInteger, j.id),
 		list("job-uri", goipp.TagURI, fmt.Sprintf("ipp://%s%s/%d", p.addr, path, j.id)),
 		list("job-uuid", goipp.TagURI, "urn:uuid:"+j.uuid),
@@ -165,6 +216,12 @@ func (p *Printer) jobAttributes(j *job) goipp.Attributes {
 		list("job-originating-user-name", goipp.TagName, j.user),
 		number("job-state", goipp.TagEnum, j.state),
 		keywords("job-state-reasons", j.reasons...),
-		number("job-impressions-completed", goipp.TagInteger, j.impressions),
 	}
+	switch p.counting {
+	case CountsSheets:
+		as.Add(number("job-impressions-completed", goipp.TagInteger, j.impressions))
+	case CountsNothing:
+		as.Add(number("job-impressions-completed", goipp.TagInteger, 0))
+	}
+	return as
 }

@@ -1,21 +1,24 @@
 package ipptest
 
 import (
-	"regexp"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 )
 
 // The states of a job (RFC 8011 §5.3.7).
 const (
 	pending           = 3
+	held              = 4
 	processing        = 5
 	processingStopped = 6
 	canceled          = 7
 	aborted           = 8
 	completed         = 9
 )
+
+// history is how many ended jobs are remembered at least.
+const history = 100
 
 type job struct {
 	id          int
@@ -26,7 +29,9 @@ type job struct {
 	created     time.Time
 	state       int
 	reasons     []string
+	format      string
 	document    []byte
+	hold        bool // it waits for a Release-Job
 	arriving    bool // a Send-Document is being read
 	arrived     bool // document is all that will come
 	impressions int
@@ -36,22 +41,6 @@ type job struct {
 
 func (j *job) ended() bool { return j.state >= canceled }
 
-// pages returns how many sheets a document makes: what its page tree says, else how many pages it seems to define. A
-// document that was changed after it was made (signed, say) defines the changed page twice, and its tree counts right.
-func pages(pdf []byte) int {
-	if len(pdf) == 0 {
-		return 0
-	}
-	trees := regexp.MustCompile(`/Type\s*/Pages\b[^>]*/Count\s+(\d{1,4})|/Count\s+(\d{1,4})[^>]*/Type\s*/Pages\b`).FindAllSubmatch(pdf, 1000)
-	if len(trees) > 0 {
-		last := trees[len(trees)-1]
-		if n, err := strconv.Atoi(string(last[1]) + string(last[2])); err == nil {
-			return max(1, n)
-		}
-	}
-	return max(1, len(regexp.MustCompile(`/Type\s*/Page[^s]`).FindAllIndex(pdf, 1000)))
-}
-
 // blocked says what keeps the printer from printing j, in printer-state-reasons without severity. The caller holds mu.
 func (p *Printer) blocked(j *job) []string {
 	var r []string
@@ -60,7 +49,7 @@ func (p *Printer) blocked(j *job) []string {
 		r = append(r, "media-empty", "media-needed")
 	case p.paper == 0:
 		r = append(r, "media-empty")
-	case j != nil && j.media != "" && !slices.Contains(p.ready, j.media) && !p.noMedia:
+	case j != nil && j.media != "" && !slices.Contains(p.ready, j.media) && !p.noMedia && p.substitute == "":
 		r = append(r, "media-needed")
 	}
 	if p.jam {
@@ -69,13 +58,24 @@ func (p *Printer) blocked(j *job) []string {
 	if p.cover {
 		r = append(r, "cover-open")
 	}
+	if p.toner == 0 {
+		r = append(r, "toner-empty")
+	}
+	for _, reason := range p.reasons {
+		if keyword, ok := strings.CutSuffix(reason, "-error"); ok {
+			r = append(r, keyword)
+		}
+	}
 	return r
 }
+
+// stops reports whether the printer cannot print j. The caller holds mu.
+func (p *Printer) stops(j *job) bool { return p.stopped || len(p.blocked(j)) > 0 }
 
 // active is the job that keeps others from being created. The caller holds mu.
 func (p *Printer) active() *job {
 	for _, j := range p.jobs {
-		if !j.ended() {
+		if !j.ended() && !(j.hold && j.arrived) {
 			return j
 		}
 	}
@@ -87,12 +87,14 @@ func (p *Printer) engine() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for !p.closed {
-		i := slices.IndexFunc(p.jobs, func(j *job) bool { return j.arrived && !j.ended() })
+		i := slices.IndexFunc(p.jobs, func(j *job) bool { return j.arrived && !j.ended() && !j.hold })
 		if i < 0 {
 			p.wait(nil)
 			continue
 		}
-		p.print(p.jobs[i])
+		p.current = p.jobs[i]
+		p.print(p.current)
+		p.current = nil
 	}
 }
 
@@ -111,17 +113,31 @@ func (p *Printer) wait(timer <-chan time.Time) bool {
 
 // print prints j. The caller holds mu.
 func (p *Printer) print(j *job) {
-	for page, n := 1, pages(j.document); page <= n; page++ {
+	pictures, err := sheets(j.format, j.document, p.raster)
+	for i, picture := range pictures {
 		if !p.feed(j) {
 			return
 		}
 		p.paper--
+		p.count++
 		j.impressions++
-		s := Sheet{Job: j.id, JobName: j.name, Page: page, Media: j.media, At: p.cfg.Now(), PDF: j.document}
-		if s.Media == "" || p.noMedia {
+		s := Sheet{
+			Job: j.id, JobName: j.name, Page: i + 1, Media: j.media, At: p.cfg.Now(),
+			Format: j.format, Document: j.document, Picture: picture,
+		}
+		if j.format == pdf {
+			s.PDF = j.document
+		}
+		if p.substitute != "" {
+			s.Media = p.substitute
+		} else if s.Media == "" || p.noMedia {
 			s.Media = p.mediaDefault()
 		}
 		p.sheets = append(p.sheets, s)
+		if p.jamAfter > 0 {
+			p.jamAfter--
+			p.jam = p.jam || p.jamAfter == 0
+		}
 		p.notify()
 		tell := slices.Clone(p.onSheet)
 		p.mu.Unlock()
@@ -130,7 +146,12 @@ func (p *Printer) print(j *job) {
 		}
 		p.mu.Lock()
 	}
-	if !j.dropped {
+	switch {
+	case j.dropped:
+	case err != nil:
+		p.cfg.Log.Debug("document not understood", "printer", p.cfg.Name, "err", err)
+		p.state(j, aborted, "document-format-error", "aborted-by-system")
+	default:
 		p.state(j, completed, "job-completed-successfully")
 	}
 }
@@ -141,17 +162,17 @@ func (p *Printer) feed(j *job) bool {
 	defer timer.Stop()
 	fired, stuck := false, false
 	for {
-		blocked := p.blocked(j)
-		stuck = stuck || p.sticky && j.cancel && len(blocked) > 0
+		stops := p.stops(j)
+		stuck = stuck || p.sticky && j.cancel && stops
 		switch {
 		case p.closed || j.dropped:
 			return false
 		case j.cancel && !stuck:
 			p.state(j, canceled, "job-canceled-by-user")
 			return false
-		case stuck && len(blocked) > 0:
+		case stuck && stops:
 			p.state(j, processing, "processing-to-stop-point")
-		case len(blocked) > 0:
+		case stops:
 			p.state(j, processingStopped, "printer-stopped")
 		case fired:
 			p.state(j, processing, "job-printing")
@@ -170,7 +191,7 @@ func (p *Printer) state(j *job, state int, reasons ...string) {
 	if j.state == state && slices.Equal(j.reasons, reasons) {
 		return
 	}
-	before := j.state
+	before, ended := j.state, j.ended()
 	j.state, j.reasons = state, reasons
 	p.notify()
 	if before != state {
@@ -178,13 +199,30 @@ func (p *Printer) state(j *job, state int, reasons ...string) {
 			f(j.id, stateNames[state])
 		}
 	}
-	if p.amnesia && j.ended() {
+	if !j.ended() || ended {
+		return
+	}
+	j.document = nil
+	p.ended++
+	if p.amnesia {
 		p.jobs = slices.DeleteFunc(p.jobs, func(o *job) bool { return o == j })
+		p.ended--
+	} else if p.ended > 2*history {
+		// Real printers keep some, and a simulation of a million jobs is not to take all memory.
+		drop := p.ended - history
+		p.jobs = slices.DeleteFunc(p.jobs, func(o *job) bool {
+			if drop == 0 || !o.ended() {
+				return false
+			}
+			drop--
+			return true
+		})
+		p.ended = history
 	}
 }
 
 var stateNames = map[int]string{
-	pending: "pending", processing: "processing", processingStopped: "processing-stopped",
+	pending: "pending", held: "pending-held", processing: "processing", processingStopped: "processing-stopped",
 	canceled: "canceled", aborted: "aborted", completed: "completed",
 }
 

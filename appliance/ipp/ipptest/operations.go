@@ -3,6 +3,7 @@ package ipptest
 import (
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/OpenPrinting/goipp"
 )
@@ -17,6 +18,8 @@ func (p *Printer) operation(op goipp.Op, name string, m *goipp.Message, body io.
 		a := reply(m, goipp.StatusErrorVersionNotSupported)
 		a.Version = goipp.MakeVersion(1, 1)
 		return a, nil
+	case p.without[name]:
+		return reply(m, goipp.StatusErrorOperationNotSupported), nil
 	case p.refuse[name] != 0:
 		return reply(m, goipp.Status(p.refuse[name])), nil
 	case len(m.Operation) < 2 || m.Operation[0].Name != "attributes-charset" || m.Operation[1].Name != "attributes-natural-language":
@@ -38,6 +41,9 @@ func (p *Printer) operation(op goipp.Op, name string, m *goipp.Message, body io.
 		}
 		a := reply(m, goipp.StatusOk)
 		a.Job = p.jobAttributes(j)
+		if p.hideState {
+			a.Job = slices.DeleteFunc(a.Job, func(a goipp.Attribute) bool { return strings.HasPrefix(a.Name, "job-state") })
+		}
 		return a, nil
 	case goipp.OpGetJobs:
 		a := reply(m, goipp.StatusOk)
@@ -51,13 +57,17 @@ func (p *Printer) operation(op goipp.Op, name string, m *goipp.Message, body io.
 		return a, nil
 	case goipp.OpCancelJob:
 		return p.cancelJob(m), nil
+	case goipp.OpHoldJob, goipp.OpReleaseJob:
+		return p.holdJob(m, op == goipp.OpHoldJob), nil
+	case goipp.OpIdentifyPrinter:
+		return reply(m, goipp.StatusOk), nil
 	}
 	return reply(m, goipp.StatusErrorOperationNotSupported), nil
 }
 
 // validate checks a ticket. Its answer lists what would be ignored.
 func (p *Printer) validate(m *goipp.Message) *goipp.Message {
-	if f := text(m.Operation, "document-format"); f != "" && !slices.Contains(p.formats, f) {
+	if f := text(m.Operation, "document-format"); f != "" && !p.takes(f) {
 		a := reply(m, goipp.StatusErrorDocumentFormatNotSupported)
 		a.Unsupported.Add(goipp.MakeAttribute("document-format", goipp.TagMimeType, goipp.String(f)))
 		return a
@@ -72,7 +82,11 @@ func (p *Printer) validate(m *goipp.Message) *goipp.Message {
 	return a
 }
 
+// takes reports whether it takes documents of a format. The caller holds mu.
+func (p *Printer) takes(format string) bool { return slices.Contains(p.formats, format) }
+
 func (p *Printer) create(m *goipp.Message) *goipp.Message {
+	p.asleep = false
 	if p.busy || p.active() != nil {
 		return reply(m, goipp.StatusErrorBusy)
 	}
@@ -80,8 +94,18 @@ func (p *Printer) create(m *goipp.Message) *goipp.Message {
 	if a.Code >= 0x100 {
 		return a
 	}
+	if p.substitute != "" {
+		for _, attr := range m.Job {
+			if attr.Name == "media" || attr.Name == "media-col" {
+				a.Unsupported.Add(attr)
+				a.Code = goipp.Code(goipp.StatusOkIgnoredOrSubstituted)
+			}
+		}
+	}
+	until := text(m.Job, "job-hold-until")
 	j := &job{
-		id: p.nextJob, uuid: newUUID(), name: text(m.Operation, "job-name"), user: text(m.Operation, "requesting-user-name"),
+		hold: p.holds && until != "" && until != "no-hold",
+		id:   p.nextJob, uuid: newUUID(), name: text(m.Operation, "job-name"), user: text(m.Operation, "requesting-user-name"),
 		media: media(m.Job), created: p.cfg.Now(), state: pending, reasons: []string{"job-incoming", "job-data-insufficient"},
 	}
 	p.nextJob++
@@ -99,12 +123,12 @@ func (p *Printer) send(m *goipp.Message, body io.Reader) (*goipp.Message, error)
 		return reply(m, goipp.StatusErrorNotFound), nil
 	case j.ended() || j.arriving || j.arrived:
 		return reply(m, goipp.StatusErrorNotPossible), nil
-	case !slices.Contains(p.formats, text(m.Operation, "document-format")):
+	case !p.takes(text(m.Operation, "document-format")):
 		// As in real life the job stays, without a document, and blocks everybody until it is cancelled.
 		return reply(m, goipp.StatusErrorDocumentFormatNotSupported), nil
 	}
 	j.arriving = true
-	for p.streaming && len(p.blocked(j)) > 0 && !j.cancel && !j.dropped && !p.closed {
+	for p.streaming && p.stops(j) && !j.cancel && !j.dropped && !p.closed {
 		p.state(j, processingStopped, "printer-stopped")
 		p.wait(nil)
 	}
@@ -115,7 +139,7 @@ func (p *Printer) send(m *goipp.Message, body io.Reader) (*goipp.Message, error)
 	if cut >= 0 {
 		limit = int64(cut)
 	}
-	doc, err := io.ReadAll(io.LimitReader(body, limit))
+	doc, err := io.ReadAll(io.LimitReader(paced{p, body}, limit))
 	p.mu.Lock()
 	if cut >= 0 {
 		err = errCut
@@ -133,7 +157,10 @@ func (p *Printer) send(m *goipp.Message, body io.Reader) (*goipp.Message, error)
 		p.state(j, aborted, "aborted-by-system")
 		return nil, err
 	}
-	j.document = doc
+	j.format, j.document = text(m.Operation, "document-format"), doc
+	if j.hold {
+		p.state(j, held, "job-hold-until-specified")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -151,8 +178,31 @@ func (p *Printer) cancelJob(m *goipp.Message) *goipp.Message {
 		return reply(m, goipp.StatusErrorNotPossible)
 	}
 	j.cancel = true
-	if !j.arrived && !j.arriving {
+	// What the engine has, or is about to take, it ends itself.
+	if !j.arrived && !j.arriving || j.arrived && (j.hold || p.current != nil && p.current != j) {
 		p.state(j, canceled, "job-canceled-by-user")
+	}
+	p.notify()
+	return reply(m, goipp.StatusOk)
+}
+
+// holdJob keeps a job that is not being printed from printing, or lets it.
+func (p *Printer) holdJob(m *goipp.Message, hold bool) *goipp.Message {
+	j := p.find(m)
+	switch {
+	case !p.holds:
+		return reply(m, goipp.StatusErrorOperationNotSupported)
+	case j == nil:
+		return reply(m, goipp.StatusErrorNotFound)
+	case j.ended() || j == p.current || j.hold == hold:
+		return reply(m, goipp.StatusErrorNotPossible)
+	}
+	j.hold = hold
+	switch {
+	case hold && j.arrived:
+		p.state(j, held, "job-hold-until-specified")
+	case !hold && j.arrived:
+		p.state(j, pending, "none")
 	}
 	p.notify()
 	return reply(m, goipp.StatusOk)

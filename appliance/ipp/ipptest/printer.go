@@ -18,8 +18,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"sportello.example/appliance/dnssd"
 )
 
 const path = "/ipp/print"
@@ -30,9 +28,14 @@ type Config struct {
 	UUID     string        // printer-uuid, without "urn:uuid:"; "" means a random one
 	Addr     string        // where to listen; "" means a free port of 127.0.0.1
 	TLS      bool          // ipps with a key of its own, instead of ipp
+	TwoKeys  bool          // with TLS: an ECDSA key and an RSA key, shown in turn
+	Make     string        // printer-make-and-model
+	Serial   string        // in printer-device-id; "" means that it does not say
 	PageTime time.Duration // of a sheet; 0 means 20 ms
 	Log      *slog.Logger  // nil means silence
 	Now      func() time.Time
+	// Listen opens its port instead of Addr, at the start and whenever the cable is put back. It may be that of a Net.
+	Listen func() (net.Listener, error)
 }
 
 // Sheet is a sheet of paper that came out.
@@ -42,14 +45,17 @@ type Sheet struct {
 	Page    int       `json:"page"`  // of the document, from 1
 	Media   string    `json:"media"` // what it was printed on
 	At      time.Time `json:"at"`
-	PDF     []byte    `json:"-"` // the whole document as it arrived
+	Format  string    `json:"format"`
+	// Document is the whole document as it arrived, and PDF is the same when it is one.
+	Document []byte  `json:"-"`
+	PDF      []byte  `json:"-"`
+	Picture  Picture `json:"picture,omitzero"` // of a document that is raster
 }
 
 // Printer is a simulated printer. Its methods may be called at any time from any goroutine.
 type Printer struct {
 	cfg  Config
-	cert tls.Certificate
-	pin  string
+	done chan struct{} // closed when the printer is
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced whenever anything below changes
@@ -58,27 +64,49 @@ type Printer struct {
 	closed  bool
 	serving sync.WaitGroup
 
-	uuid       string
-	booted     time.Time
-	paper      int
-	jam, cover bool
-	busy       bool
-	frozen     bool
-	formats    []string
-	ready      []string
-	pageTime   time.Duration
-	cutAfter   int // -1: never
-	abortOnCut bool
-	sticky     bool
-	streaming  bool
-	noMedia    bool
-	old        bool
-	amnesia    bool
-	lose       map[string]bool
-	refuse     map[string]int
+	keys  []key
+	shown int // keys, to clients
+
+	uuid           string
+	booted         time.Time
+	paper, toner   int
+	jam, cover     bool
+	jamAfter       int // sheets; 0: never
+	busy           bool
+	frozen         bool
+	asleep         bool
+	stopped        bool
+	reasons        []string
+	message        string
+	formats        []string
+	raster         Raster
+	ready          []string
+	pageTime       time.Duration
+	cutAfter       int // -1: never
+	abortOnCut     bool
+	sticky         bool
+	streaming      bool
+	noMedia        bool
+	substitute     string
+	old            bool
+	amnesia        bool
+	holds          bool
+	hideState      bool
+	counting       Counting
+	lose           map[string]bool
+	refuse         map[string]int
+	without        map[string]bool
+	replies        map[string]Reply
+	redirect       string
+	user, password string
+	answerRate     int
+	readRate       int
 
 	nextJob  int
 	jobs     []*job
+	current  *job // of the engine
+	ended    int  // of jobs
+	count    int  // of its life
 	sheets   []Sheet
 	onSheet  []func(Sheet)
 	onState  []func(job int, state string)
@@ -89,6 +117,7 @@ type Printer struct {
 func New(cfg Config) *Printer {
 	cfg.Name = cmp.Or(cfg.Name, "Stampante di prova")
 	cfg.Addr = cmp.Or(cfg.Addr, "127.0.0.1:0")
+	cfg.Make = cmp.Or(cfg.Make, "Sportello virtual printer")
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -96,18 +125,26 @@ func New(cfg Config) *Printer {
 		cfg.Now = time.Now
 	}
 	return &Printer{
-		cfg:      cfg,
-		changed:  make(chan struct{}),
-		addr:     cfg.Addr,
-		uuid:     cmp.Or(cfg.UUID, newUUID()),
-		booted:   cfg.Now(),
-		paper:    250,
-		formats:  []string{"application/pdf"},
+		cfg:     cfg,
+		done:    make(chan struct{}),
+		changed: make(chan struct{}),
+		addr:    cfg.Addr,
+		uuid:    cmp.Or(cfg.UUID, newUUID()),
+		booted:  cfg.Now(),
+		paper:   250,
+		toner:   80,
+		formats: []string{pdf},
+		raster: Raster{
+			URF: []string{"V1.4", "CP1", "W8", "SRGB24", "PQ3-4-5", "RS300-600"}, Types: []string{"black_1", "sgray_8", "srgb_8"},
+			DPI: []int{300, 600}, Back: "normal",
+		},
 		ready:    []string{"iso_a4_210x297mm"},
 		pageTime: cmp.Or(cfg.PageTime, 20*time.Millisecond),
 		cutAfter: -1,
 		lose:     map[string]bool{},
 		refuse:   map[string]int{},
+		without:  map[string]bool{},
+		replies:  map[string]Reply{},
 		nextJob:  1,
 		requests: map[string]int{},
 	}
@@ -116,10 +153,11 @@ func New(cfg Config) *Printer {
 // Start switches the printer on. It must be closed.
 func (p *Printer) Start() error {
 	if p.cfg.TLS {
-		var err error
-		if p.cert, p.pin, err = selfSigned(p.cfg.Now()); err != nil {
+		keys, err := makeKeys(p.cfg.Now(), p.cfg.TwoKeys)
+		if err != nil {
 			return fmt.Errorf("printer %s: %w", p.cfg.Name, err)
 		}
+		p.keys = keys
 	}
 	if err := p.listen(); err != nil {
 		return err
@@ -140,11 +178,13 @@ func (p *Printer) Run(ctx context.Context) error {
 
 // Close switches the printer off and waits until nothing of it runs. What it printed can still be asked for.
 func (p *Printer) Close() {
-	p.mu.Lock()
-	p.closed = true
+	p.set(func() {
+		if !p.closed {
+			close(p.done)
+		}
+		p.closed = true
+	})
 	p.hangUp()
-	p.notify()
-	p.mu.Unlock()
 	p.serving.Wait()
 }
 
@@ -155,13 +195,17 @@ func (p *Printer) listen() error {
 	if p.server != nil || p.closed {
 		return nil
 	}
-	l, err := net.Listen("tcp", p.addr)
+	listen := p.cfg.Listen
+	if listen == nil {
+		listen = func() (net.Listener, error) { return net.Listen("tcp", p.addr) }
+	}
+	l, err := listen()
 	if err != nil {
 		return fmt.Errorf("printer %s: %w", p.cfg.Name, err)
 	}
 	p.addr = l.Addr().String()
 	if p.cfg.TLS {
-		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{p.cert}, MinVersion: tls.VersionTLS12})
+		l = tls.NewListener(l, &tls.Config{GetCertificate: p.certificate, MinVersion: tls.VersionTLS12})
 	}
 	srv := &http.Server{
 		Handler: http.HandlerFunc(p.serve), ReadHeaderTimeout: 10 * time.Second,
@@ -176,11 +220,14 @@ func (p *Printer) listen() error {
 	return nil
 }
 
-// hangUp closes the port and every connection. The caller holds mu.
+// hangUp closes the port and every connection.
 func (p *Printer) hangUp() {
-	if p.server != nil {
-		_ = p.server.Close()
-		p.server = nil
+	p.mu.Lock()
+	srv := p.server
+	p.server = nil
+	p.mu.Unlock()
+	if srv != nil {
+		_ = srv.Close() // waits for those who write to a connection, so mu is not held
 	}
 }
 
@@ -221,33 +268,6 @@ func (p *Printer) UUID() string {
 	return p.uuid
 }
 
-// Pin is the SHA-256 of its public key in hex; "" without TLS.
-func (p *Printer) Pin() string { return p.pin }
-
-// Announce makes the printer findable by DNS-SD on the named interfaces until ctx ends; none means all that can
-// multicast, without the loopback.
-func (p *Printer) Announce(ctx context.Context, interfaces []string) error {
-	_, port, err := net.SplitHostPort(p.Addr())
-	if err != nil {
-		return fmt.Errorf("printer %s: %w", p.cfg.Name, err)
-	}
-	n, err := net.LookupPort("tcp", port)
-	if err != nil {
-		return fmt.Errorf("printer %s: %w", p.cfg.Name, err)
-	}
-	typ, tlsVersion := "_ipp._tcp", ""
-	if p.cfg.TLS {
-		typ, tlsVersion = "_ipps._tcp", "1.3"
-	}
-	return dnssd.Announce(ctx, dnssd.Announcement{
-		Instance: p.cfg.Name, Type: typ, Host: "stampante-" + p.UUID()[:8], Port: n, Interfaces: interfaces, Log: p.cfg.Log,
-		TXT: map[string]string{
-			"txtvers": "1", "qtotal": "1", "rp": path[1:], "ty": "Sportello virtual printer", "note": "",
-			"pdl": "application/pdf", "UUID": p.UUID(), "TLS": tlsVersion, "Color": "F", "Duplex": "F",
-		},
-	})
-}
-
 // Sheets returns every sheet that came out, oldest first.
 func (p *Printer) Sheets() []Sheet {
 	p.mu.Lock()
@@ -255,12 +275,21 @@ func (p *Printer) Sheets() []Sheet {
 	return slices.Clone(p.sheets)
 }
 
+// Take returns every sheet that came out since the last Take, oldest first, and empties the tray.
+func (p *Printer) Take() []Sheet {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	taken := p.sheets
+	p.sheets = nil
+	return taken
+}
+
 // Documents returns, oldest first, each document of which at least one sheet came out, byte for byte as it arrived.
 func (p *Printer) Documents() [][]byte {
 	var docs [][]byte
 	for _, s := range p.Sheets() {
 		if s.Page == 1 {
-			docs = append(docs, s.PDF)
+			docs = append(docs, s.Document)
 		}
 	}
 	return docs

@@ -2,19 +2,10 @@ package ipptest
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
-	"net"
 	"net/http"
 	"slices"
 	"time"
@@ -35,7 +26,11 @@ func (p *Printer) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this is a printer: POST "+goipp.ContentType+" to "+path, http.StatusBadRequest)
 		return
 	}
-	if !p.thaw(r) {
+	if !p.enter() {
+		return
+	}
+	defer p.serving.Done()
+	if !p.thaw(r) || p.turnAway(w, r) {
 		return
 	}
 	// One reader for both: what is buffered behind the message is the beginning of the document.
@@ -46,9 +41,12 @@ func (p *Printer) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	op := goipp.Op(m.Code)
-	name := op.String()
-	if op == goipp.OpGetJobAttributes {
-		name = "Get-Job-Attributes" // goipp's name lacks the s
+	name := opName(op)
+	if !p.admits(op, r) {
+		_, _ = io.Copy(io.Discard, io.LimitReader(body, maxDocument))
+		w.Header().Set("WWW-Authenticate", `Basic realm="ipptest"`)
+		http.Error(w, "who are you?", http.StatusUnauthorized)
+		return
 	}
 	answer, err := p.operation(op, name, &m, body)
 	p.mu.Lock()
@@ -68,8 +66,46 @@ func (p *Printer) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	// What is left of a refused document is read, else the client sees a reset instead of the answer.
 	_, _ = io.Copy(io.Discard, io.LimitReader(body, maxDocument))
+	if how := p.replyTo(name); how != Honest {
+		p.mislead(w, how, raw)
+		return
+	}
 	w.Header().Set("Content-Type", goipp.ContentType)
-	_, _ = w.Write(raw)
+	p.dribble(w, raw)
+}
+
+// enter counts a request as running. It is false when the printer is closed.
+func (p *Printer) enter() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		p.serving.Add(1)
+	}
+	return !p.closed
+}
+
+// turnAway redirects a request if that is what the printer does.
+func (p *Printer) turnAway(w http.ResponseWriter, r *http.Request) bool {
+	p.mu.Lock()
+	to := p.redirect
+	p.mu.Unlock()
+	if to == "" {
+		return false
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, maxDocument))
+	http.Redirect(w, r, to, http.StatusTemporaryRedirect)
+	return true
+}
+
+// admits reports whether the operation needs no password or came with the right one.
+func (p *Printer) admits(op goipp.Op, r *http.Request) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.user == "" || op == goipp.OpGetPrinterAttributes || op == goipp.OpGetJobs || op == goipp.OpGetJobAttributes {
+		return true
+	}
+	user, password, ok := r.BasicAuth()
+	return ok && user == p.user && password == p.password
 }
 
 // thaw waits while the printer is frozen. It is false when the client or the printer has gone meanwhile.
@@ -104,22 +140,6 @@ func (p *Printer) outrun() {
 	}
 }
 
-// hangUp cuts the connection with a reset, as a pulled cable or a crashed printer would.
-func hangUp(w http.ResponseWriter) {
-	conn, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		return
-	}
-	raw := conn
-	if t, ok := conn.(*tls.Conn); ok {
-		raw = t.NetConn()
-	}
-	if t, ok := raw.(*net.TCPConn); ok {
-		_ = t.SetLinger(0)
-	}
-	_ = raw.Close()
-}
-
 type limited struct {
 	r    io.Reader
 	left int
@@ -142,26 +162,4 @@ func newUUID() string {
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
-// selfSigned makes a key as printers have them: for a name nobody calls them by.
-func selfSigned(now time.Time) (tls.Certificate, string, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, "", fmt.Errorf("printer key: %w", err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "NPI-0815"}, DNSNames: []string{"NPI-0815.local"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0), KeyUsage: x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	if err != nil {
-		return tls.Certificate{}, "", fmt.Errorf("printer certificate: %w", err)
-	}
-	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
-	if err != nil {
-		return tls.Certificate{}, "", fmt.Errorf("printer key: %w", err)
-	}
-	sum := sha256.Sum256(spki)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, hex.EncodeToString(sum[:]), nil
 }
