@@ -18,14 +18,15 @@ import (
 const checkAtOnce = 32 << 20
 
 // smallTables are those that do not grow with the queue.
-var smallTables = []string{"meta", "epoch", "chain", "ack", "missing", "sealed", "counter", "session", "print"}
+var smallTables = []string{"meta", "epoch", "chain", "ack", "missing", "sealed", "counter", "session", "print", "printer"}
 
 // probes use each column of each table: one whose name has changed is found at the start, not when it is needed.
 var probes = []string{
 	`SELECT name, value FROM meta LIMIT 0`,
 	`SELECT id, kiosk, mode, language, service, stage, started, updated, ended FROM session LIMIT 0`,
 	`SELECT seq, at, clock_ok, kind, session, kiosk, detail, sealed FROM event LIMIT 0`,
-	`SELECT id, body, closed, updated FROM print LIMIT 0`,
+	`SELECT id, body, closed, updated, undecided FROM print LIMIT 0`,
+	`SELECT uuid, body, updated FROM printer LIMIT 0`,
 	`SELECT number, name, begun, reason, sum FROM epoch LIMIT 0`,
 	`SELECT epoch, stream, cursor, base, base_hash, high, head, acked, sum FROM chain LIMIT 0`,
 	`SELECT epoch, stream, day, seq, at FROM ack LIMIT 0`,

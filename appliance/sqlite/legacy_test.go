@@ -268,7 +268,7 @@ func TestOlderProgram(t *testing.T) {
 	put(t, s, event.PrintDone, 3)
 	shut(t, s)
 	t.Run("a later migration that only adds leaves the queue usable", func(t *testing.T) {
-		tamper(t, path, `CREATE TABLE of_a_newer_program (a INTEGER) STRICT; ALTER TABLE session ADD COLUMN newer TEXT; PRAGMA user_version = 3;`)
+		tamper(t, path, `CREATE TABLE of_a_newer_program (a INTEGER) STRICT; ALTER TABLE session ADD COLUMN newer TEXT; PRAGMA user_version = 4;`)
 		s := openAt(t, path)
 		put(t, s, event.PrintDone, 1)
 		if err := s.Record(t.Context(), visit1("a"), event.Event{Kind: event.SessionStarted}); err != nil {
@@ -278,13 +278,13 @@ func TestOlderProgram(t *testing.T) {
 			t.Errorf("%d events, want 4", n)
 		}
 		var version int
-		if err := s.read.QueryRowContext(t.Context(), `PRAGMA user_version`).Scan(&version); err != nil || version != 3 {
+		if err := s.read.QueryRowContext(t.Context(), `PRAGMA user_version`).Scan(&version); err != nil || version != 4 {
 			t.Errorf("version %d, %v", version, err)
 		}
 		shut(t, s)
 	})
 	t.Run("one that does not is refused, and the file left alone", func(t *testing.T) {
-		tamper(t, path, `PRAGMA application_id = 3;`)
+		tamper(t, path, `PRAGMA application_id = 4;`)
 		before := contents(t, path)
 		if _, aside, err := Open(context.Background(), Config{Path: path}); !errors.Is(err, sqldb.ErrNewer) || aside != "" {
 			t.Errorf("got %q, %v, want ErrNewer", aside, err)

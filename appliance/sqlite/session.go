@@ -81,8 +81,8 @@ func (w *work) openVisits() (open []visit, err error) {
 // keepSessions is how long the row of an ended visit stays: long enough to look into what somebody complains about.
 const keepSessions = 24 * time.Hour
 
-// Prune deletes the rows of visits and jobs that ended longer than a day ago, and events that the hub has had for longer
-// than they are kept. Call it now and then.
+// Prune deletes the rows of visits that ended longer than a day ago, of jobs that ended longer than two days ago and that
+// nobody must decide about, and events that the hub has had for longer than they are kept. Call it now and then.
 func (s *Store) Prune(ctx context.Context) error {
 	err := s.write(ctx, func(w *work) error { return w.prune() })
 	if err != nil {
@@ -114,5 +114,5 @@ func (w *work) prune() error {
 	if err := w.exec(`DELETE FROM session WHERE ended = 1 AND updated < ?`, old); err != nil {
 		return err
 	}
-	return w.exec(`DELETE FROM print WHERE closed = 1 AND updated < ?`, old)
+	return w.prunePrints()
 }

@@ -1,4 +1,5 @@
-// Package sqlite is all of the box's SQL: sessions, the queue of events for the hub, and the journal of print jobs.
+// Package sqlite is all of the box's SQL: sessions, the queue of events for the hub, the journal of print jobs, and
+// the printers that were adopted.
 //
 // What happened and the event that reports it are one transaction. When a method returns nil, what it wrote survives a
 // pulled plug. The queue counts on that less than it might: every event carries a hash over all before it (package
