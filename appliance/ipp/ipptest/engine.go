@@ -75,7 +75,7 @@ func (p *Printer) stops(j *job) bool { return p.stopped || len(p.blocked(j)) > 0
 // active is the job that keeps others from being created. The caller holds mu.
 func (p *Printer) active() *job {
 	for _, j := range p.jobs {
-		if !j.ended() && !(j.hold && j.arrived) {
+		if !j.ended() && (!j.hold || !j.arrived) {
 			return j
 		}
 	}

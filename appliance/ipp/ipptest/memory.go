@@ -17,8 +17,19 @@ const window = 64 << 10
 // Net is a network in memory: what dials an address reaches what listens there. All waiting in it is on channels and
 // timers, so that it works in the fake time of a testing/synctest bubble. The zero value works.
 type Net struct {
-	mu sync.Mutex
-	at map[string]*listener
+	mu     sync.Mutex
+	at     map[string]*listener
+	silent map[string]bool
+}
+
+// Silence lets nobody answer at an address, as when a machine is switched off: dialling it ends when its context does.
+func (n *Net) Silence(addr string, on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.silent == nil {
+		n.silent = map[string]bool{}
+	}
+	n.silent[addr] = on
 }
 
 // Listen opens an address, "192.0.2.7:631": any text that clients dial.
@@ -39,8 +50,12 @@ func (n *Net) Listen(addr string) (net.Listener, error) {
 // Dial connects to what listens at addr, else the connection is refused. It has the signature of a dialer's.
 func (n *Net) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	n.mu.Lock()
-	l := n.at[addr]
+	l, silent := n.at[addr], n.silent[addr]
 	n.mu.Unlock()
+	if silent {
+		<-ctx.Done()
+		return nil, &net.OpError{Op: "dial", Net: network, Addr: address(addr), Err: ctx.Err()}
+	}
 	refused := &net.OpError{Op: "dial", Net: network, Addr: address(addr), Err: syscall.ECONNREFUSED}
 	if l == nil {
 		return nil, refused

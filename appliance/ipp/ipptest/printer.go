@@ -295,6 +295,26 @@ func (p *Printer) Documents() [][]byte {
 	return docs
 }
 
+// Job is what it knows of a job.
+type Job struct {
+	ID     int
+	Name   string
+	User   string
+	State  string // "processing"
+	Sheets int    // of it that came out
+}
+
+// Jobs returns the jobs it remembers, oldest first: all that have not ended, and the last that have.
+func (p *Printer) Jobs() []Job {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []Job
+	for _, j := range p.jobs {
+		all = append(all, Job{ID: j.id, Name: j.name, User: j.user, State: stateNames[j.state], Sheets: j.impressions})
+	}
+	return all
+}
+
 // Requests counts the requests for an operation, "Create-Job", since the start.
 func (p *Printer) Requests(op string) int {
 	p.mu.Lock()
