@@ -2,10 +2,12 @@ package ipp_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,9 +51,40 @@ func TestIppeveprinter(t *testing.T) {
 	if err != nil || !slices.Contains(p.MediaReady, ipp.A4Name) || !slices.Contains(p.SizesReady, ipp.A4) {
 		t.Fatalf("with A4: %+v, %v", p, err)
 	}
+	if p.Make != "Example Printer" || p.Auth || !slices.Contains(p.Identify, "sound") || p.Count < -1 {
+		t.Errorf("make %q, auth %v, identify %v, count %d", p.Make, p.Auth, p.Identify, p.Count)
+	}
+	main := slices.IndexFunc(p.Trays, func(t ipp.Tray) bool { return t.Name == "main" })
+	if len(p.Trays) != 3 || main < 0 || p.Trays[main] != (ipp.Tray{Name: "main", Type: "sheetFeedAutoRemovableTray", Media: ipp.A4Name, Level: 250, Max: 250}) {
+		t.Errorf("trays %+v", p.Trays)
+	}
+	if len(p.Supplies) < 2 || p.Supplies[0].Kind != "waste-toner" || p.Supplies[1] != (ipp.Supply{Name: "Black Toner", Kind: "toner", Level: 75, Low: -1}) {
+		t.Errorf("supplies %+v", p.Supplies)
+	}
+	if err := c.Identify(t.Context()); err != nil {
+		t.Errorf("Identify: %v", err)
+	}
+	keys, err := client(t, ipp.Config{URI: eve.URI("ipps")}).Keys(t.Context())
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("keys %v, %v", keys, err)
+	}
+	for name, cfg := range map[string]ipp.Config{
+		"another key":     {Pins: []string{strings.Repeat("0", 64)}, UUID: p.UUID},
+		"another printer": {Pins: keys, UUID: "0f2c8a2e-0000-4000-8000-000000000001"},
+	} {
+		cfg.URI = eve.URI("ipps")
+		err := client(t, cfg).Send(t.Context(), 1, ipp.PDF, document)
+		if !errors.Is(err, ipp.ErrKey) && !errors.Is(err, ipp.ErrIdentity) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	var want [][]byte
 	for _, scheme := range []string{"ipp", "ipps"} {
-		c := client(t, ipp.Config{URI: eve.URI(scheme), User: "sportello"})
+		cfg := ipp.Config{URI: eve.URI(scheme), User: "sportello", UUID: p.UUID}
+		if scheme == "ipps" {
+			cfg.Pins = keys
+		}
+		c := client(t, cfg)
 		doc := append([]byte("%PDF-1.4 "+scheme), document...)
 		if ignored, err := c.Validate(t.Context(), ticket); err != nil || len(ignored) > 0 {
 			t.Fatalf("%s: Validate: %v, ignored %v", scheme, err, ignored)

@@ -3,7 +3,6 @@ package ipp
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -27,11 +26,28 @@ const (
 // is at the other end must stay the same between the question who it is and the document. It is used by one goroutine.
 type link struct {
 	conn net.Conn
-	in   *io.LimitedReader // under br: an answer cannot be longer than it lets through
+	in   *stream
 	br   *bufio.Reader
 	host string
 	path string
 	open bool // another request may follow
+}
+
+// stream is what arrives of an answer, not more than so many bytes.
+type stream struct {
+	conn net.Conn
+	left int64
+	err  error // that ended it, while left
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	if s.left <= 0 {
+		return 0, io.EOF
+	}
+	n, err := s.conn.Read(p[:min(int64(len(p)), s.left)])
+	s.left -= int64(n)
+	s.err = err
+	return n, err
 }
 
 // open connects to address, and checks the printer's key.
@@ -46,7 +62,7 @@ func (c *Client) open(ctx context.Context, address string) (*link, error) {
 			return nil, err
 		}
 	}
-	in := &io.LimitedReader{R: conn}
+	in := &stream{conn: conn}
 	l := &link{conn: conn, in: in, br: bufio.NewReader(in), host: c.url.Host, path: c.url.RequestURI(), open: true}
 	if host, port, err := net.SplitHostPort(l.host); err == nil { // a zone means something on this machine only (RFC 6874 §4)
 		host, _, _ = strings.Cut(host, "%")
@@ -69,10 +85,7 @@ func (l *link) post(ctx context.Context, head, document []byte, last bool, sent 
 	}
 	b.WriteString("\r\n")
 	l.open = false
-	l.in.N = maxHeader + 2*maxAnswer // chunks have a frame
-	if until, ok := ctx.Deadline(); ok {
-		_ = l.conn.SetDeadline(until)
-	}
+	l.in.left = maxHeader + 2*maxAnswer // chunks have a frame
 	stop := context.AfterFunc(ctx, func() { _ = l.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	wrote := make(chan error, 1)
@@ -88,7 +101,7 @@ func (l *link) post(ctx context.Context, head, document []byte, last bool, sent 
 	}
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return nil, fmt.Errorf("%w (%w)", ctx.Err(), err)
+		return nil, fmt.Errorf("%w (%s)", ctx.Err(), err.Error()) // what is known of the answer counts for nothing
 	case err != nil && failed != nil:
 		return nil, fmt.Errorf("%w (%w)", err, failed)
 	case err != nil:
@@ -121,10 +134,10 @@ func (l *link) answer() (raw []byte, again bool, err error) {
 	for range 5 { // interim answers (RFC 9110 §15.2) that nobody asked for
 		resp, err := http.ReadResponse(l.br, &http.Request{Method: http.MethodPost})
 		switch {
-		case err != nil && l.in.N <= 0:
-			return nil, false, fmt.Errorf("%w: an endless header", ErrAnswer)
+		case err != nil && l.in.err != nil: // also when what came until then cannot be understood
+			return nil, false, fmt.Errorf("read: %w", l.in.err)
 		case err != nil:
-			return nil, false, httpError(err)
+			return nil, false, fmt.Errorf("%w: %w", ErrAnswer, err)
 		case resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols:
 			defer func() { _ = resp.Body.Close() }()
 			raw, err := read(resp)
@@ -132,15 +145,6 @@ func (l *link) answer() (raw []byte, again bool, err error) {
 		}
 	}
 	return nil, false, fmt.Errorf("%w: it only says that it goes on", ErrAnswer)
-}
-
-// httpError tells an answer that is no HTTP from one that did not come.
-func httpError(err error) error {
-	var ne net.Error
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) || errors.As(err, &ne) {
-		return fmt.Errorf("read: %w", err)
-	}
-	return fmt.Errorf("%w: %w", ErrAnswer, err)
 }
 
 // read returns the IPP message of an HTTP answer.
