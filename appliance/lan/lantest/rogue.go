@@ -1,0 +1,164 @@
+//go:build linux
+
+package lantest
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// group is where multicast DNS is spoken.
+var group = net.UDPAddrFromAddrPort(netip.MustParseAddrPort("224.0.0.251:5353"))
+
+// Talker says in multicast DNS whatever a test wants, from a host on which no Avahi runs.
+type Talker struct {
+	conn *net.UDPConn
+}
+
+// Talker lets the host speak multicast DNS until the test ends. It hears every question and sends what answer returns
+// for it, each element in a packet of its own; nil answers nothing.
+func (h *Host) Talker(t testing.TB, answer func(dns.Question) [][]dns.RR) *Talker {
+	t.Helper()
+	s := &Talker{}
+	must(t, h.In(func() error {
+		card, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		s.conn, err = net.ListenMulticastUDP("udp4", card, group)
+		return err
+	}))
+	var hearing sync.WaitGroup
+	hearing.Go(func() {
+		buf := make([]byte, 9000)
+		for {
+			n, _, err := s.conn.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			var m dns.Msg
+			if m.Unpack(buf[:n]) != nil || m.Response || answer == nil {
+				continue
+			}
+			for _, q := range m.Question {
+				for _, rrs := range answer(q) {
+					_ = s.send(rrs) // the network may be down
+				}
+			}
+		}
+	})
+	t.Cleanup(func() { _ = s.conn.Close(); hearing.Wait() })
+	return s
+}
+
+func (s *Talker) send(rrs []dns.RR) error {
+	m := &dns.Msg{MsgHdr: dns.MsgHdr{Response: true, Authoritative: true}, Answer: rrs, Compress: true}
+	b, err := m.Pack()
+	if err != nil {
+		return err
+	}
+	_, err = s.conn.WriteToUDP(b, group)
+	return err
+}
+
+// Say sends records to all, in one packet.
+func (s *Talker) Say(t testing.TB, rrs []dns.RR) {
+	t.Helper()
+	must(t, s.send(rrs))
+}
+
+// Trap listens at a port and remembers every byte that it hears.
+type Trap struct {
+	mu    sync.Mutex
+	calls int
+	heard bytes.Buffer
+}
+
+// Trap opens a port of the host until the test ends. With secure it is a TLS server with a key of its own, and what it
+// hears is what is said inside; else it hears what is on the wire. It never answers.
+func (h *Host) Trap(t testing.TB, port uint16, secure bool) *Trap {
+	t.Helper()
+	tr := &Trap{}
+	var l net.Listener
+	must(t, h.In(func() (err error) {
+		l, err = new(net.ListenConfig).Listen(context.Background(), "tcp", netip.AddrPortFrom(netip.IPv6Unspecified(), port).String())
+		return err
+	}))
+	cfg := &tls.Config{}
+	if secure {
+		cert, err := certificate(h.name)
+		must(t, err)
+		cfg.Certificates = []tls.Certificate{cert}
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var hearing sync.WaitGroup
+	hearing.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			} else if err != nil {
+				continue
+			}
+			tr.mu.Lock()
+			tr.calls++
+			tr.mu.Unlock()
+			hearing.Go(func() {
+				unhook := context.AfterFunc(ctx, func() { _ = conn.Close() })
+				defer unhook()
+				defer func() { _ = conn.Close() }()
+				var from io.Reader = conn
+				if secure {
+					from = tls.Server(conn, cfg)
+				}
+				_, _ = io.Copy(tr, from)
+			})
+		}
+	})
+	t.Cleanup(func() { stop(); _ = l.Close(); hearing.Wait() })
+	return tr
+}
+
+// Write remembers what was heard.
+func (tr *Trap) Write(b []byte) (int, error) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.heard.Write(b)
+}
+
+// Heard returns all that was heard, and in how many connections.
+func (tr *Trap) Heard() ([]byte, int) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return bytes.Clone(tr.heard.Bytes()), tr.calls
+}
+
+func certificate(name string) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	now := time.Now()
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name, name + ".local"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
+}
