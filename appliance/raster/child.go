@@ -2,13 +2,10 @@ package raster
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"image"
-	"image/png"
 	"io"
 	"math"
 	"os"
@@ -17,7 +14,6 @@ import (
 	"time"
 
 	"github.com/klippa-app/go-pdfium"
-	"github.com/klippa-app/go-pdfium/enums"
 	pdfiumerrors "github.com/klippa-app/go-pdfium/errors"
 	"github.com/klippa-app/go-pdfium/references"
 	"github.com/klippa-app/go-pdfium/requests"
@@ -55,7 +51,10 @@ func Child(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	if _, err := io.ReadFull(br, pdf); err != nil {
 		return fmt.Errorf("read the document: %w", err)
 	}
-	ans, pages := work(ctx, req, pdf)
+	if req.Op == opPrint {
+		return printAnswer(ctx, req, pdf, stdout)
+	}
+	ans, pages := work(ctx, req, pdf, nil)
 	for _, p := range pages {
 		ans.PNG = append(ans.PNG, len(p))
 	}
@@ -71,8 +70,9 @@ func Child(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	return nil
 }
 
-// work does what req asks. Engine calls that trap are reported as damage: after one the instance is never used again.
-func work(ctx context.Context, req request, pdf []byte) (a answer, pages [][]byte) {
+// work does what req asks; the document that opPrint makes goes to out. Engine calls that trap are reported as damage:
+// after one the instance is never used again.
+func work(ctx context.Context, req request, pdf []byte, out io.Writer) (a answer, pages [][]byte) {
 	defer func() {
 		if p := recover(); p != nil { // go-pdfium panics where it should return an error
 			a, pages = refusal(fmt.Errorf("panic in the engine: %w", ErrDamaged)), nil
@@ -105,10 +105,14 @@ func work(ctx context.Context, req request, pdf []byte) (a answer, pages [][]byt
 	if err != nil {
 		return refusal(err), nil
 	}
-	if req.Op == opPages {
-		if pages, err = draw(inst, doc.Document, a, req.Options); err != nil {
-			return refusal(err), nil
-		}
+	switch req.Op {
+	case opPages:
+		pages, err = draw(inst, doc.Document, a, req.Options)
+	case opPrint:
+		a.Empty, err = printPages(inst, doc.Document, a, req.Print, out)
+	}
+	if err != nil {
+		return refusal(err), nil
 	}
 	return a, pages
 }
@@ -231,97 +235,4 @@ func checkExtras(inst pdfium.Pdfium, doc references.FPDF_DOCUMENT, a answer) err
 		}
 	}
 	return nil
-}
-
-// draw renders the pages on white. go-pdfium's own RenderPage… calls are not used: they draw a page that has
-// transparency on black with an alpha channel, and round its size up.
-func draw(inst pdfium.Pdfium, doc references.FPDF_DOCUMENT, a answer, o Options) ([][]byte, error) {
-	n := len(a.Points)
-	if o.MaxPages > 0 {
-		n = min(n, o.MaxPages)
-	}
-	pages := make([][]byte, 0, n)
-	total := 0
-	for i := range n {
-		w, h := o.pixels(a.Points[i][0], a.Points[i][1])
-		if w > maxSide || h > maxSide || w*h > maxArea {
-			return nil, fmt.Errorf("page %d would be %d×%d pixels: %w", i+1, w, h, ErrLimits)
-		}
-		b, err := drawPage(inst, doc, i, w, h, o.Gray)
-		if err != nil {
-			return nil, fmt.Errorf("draw page %d: %w", i+1, err)
-		}
-		if total += len(b); len(b) > maxImage || total > maxTotal {
-			return nil, fmt.Errorf("draw page %d: %d bytes: %w", i+1, total, ErrLimits)
-		}
-		pages = append(pages, b)
-	}
-	return pages, nil
-}
-
-func drawPage(inst pdfium.Pdfium, doc references.FPDF_DOCUMENT, index, w, h int, gray bool) ([]byte, error) {
-	bm, err := inst.FPDFBitmap_Create(&requests.FPDFBitmap_Create{Width: w, Height: h})
-	if err != nil {
-		return nil, ErrLimits
-	}
-	_, err = inst.FPDFBitmap_FillRect(&requests.FPDFBitmap_FillRect{
-		Bitmap: bm.Bitmap, Width: w, Height: h, Color: 0xFFFFFFFF,
-	})
-	if err != nil {
-		return nil, ErrLimits
-	}
-	_, err = inst.FPDF_RenderPageBitmap(&requests.FPDF_RenderPageBitmap{
-		Bitmap: bm.Bitmap,
-		Page:   requests.Page{ByIndex: &requests.PageByIndex{Document: doc, Index: index}},
-		SizeX:  w, SizeY: h,
-		Flags: enums.FPDF_RENDER_FLAG_ANNOT | enums.FPDF_RENDER_FLAG_PRINTING | enums.FPDF_RENDER_FLAG_REVERSE_BYTE_ORDER,
-	})
-	if err != nil {
-		return nil, ErrDamaged // a trap: the engine ran out of memory or met what it cannot read
-	}
-	stride, err := inst.FPDFBitmap_GetStride(&requests.FPDFBitmap_GetStride{Bitmap: bm.Bitmap})
-	if err != nil {
-		return nil, ErrDamaged
-	}
-	buf, err := inst.FPDFBitmap_GetBuffer(&requests.FPDFBitmap_GetBuffer{Bitmap: bm.Bitmap})
-	if err != nil || stride.Stride < 4*w || len(buf.Buffer) < stride.Stride*(h-1)+4*w {
-		return nil, ErrDamaged
-	}
-	b, err := encode(buf.Buffer, stride.Stride, w, h, gray)
-	if err != nil {
-		return nil, err
-	}
-	// The bitmap of the last page would otherwise stay in the sandbox's memory.
-	if _, err := inst.FPDFBitmap_Destroy(&requests.FPDFBitmap_Destroy{Bitmap: bm.Bitmap}); err != nil {
-		return nil, ErrDamaged
-	}
-	return b, nil
-}
-
-// encode makes a PNG of pixels of four bytes (red, green, blue, unused).
-func encode(pix []byte, stride, w, h int, gray bool) ([]byte, error) {
-	var m image.Image
-	if gray {
-		g := image.NewGray(image.Rect(0, 0, w, h))
-		for y := range h {
-			s, d := pix[y*stride:], g.Pix[y*g.Stride:]
-			for x := range w {
-				d[x] = byte((299*int(s[4*x]) + 587*int(s[4*x+1]) + 114*int(s[4*x+2])) / 1000)
-			}
-		}
-		m = g
-	} else {
-		for y := range h {
-			for x, row := 3, pix[y*stride:]; x < 4*w; x += 4 {
-				row[x] = 0xFF
-			}
-		}
-		m = &image.RGBA{Pix: pix, Stride: stride, Rect: image.Rect(0, 0, w, h)}
-	}
-	var out bytes.Buffer
-	enc := png.Encoder{CompressionLevel: png.BestSpeed}
-	if err := enc.Encode(&out, m); err != nil {
-		return nil, fmt.Errorf("encode: %w: %w", ErrEngine, err)
-	}
-	return out.Bytes(), nil
 }

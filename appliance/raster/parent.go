@@ -29,7 +29,11 @@ func (r *Rasteriser) child(ctx context.Context, req request, lim Limits, pdf []b
 		return answer{}, nil, fmt.Errorf("%w: start the child: %w", ErrEngine, err)
 	}
 	tooFat := p.watch(lim.Memory)
-	ans, pages, readErr := readAnswer(p.out)
+	read := readAnswer
+	if req.Op == opPrint {
+		read = readPrinted
+	}
+	ans, pages, readErr := read(p.out)
 	ended := errors.Is(readErr, io.EOF) || errors.Is(readErr, io.ErrUnexpectedEOF)
 	if !ended {
 		cancel() // whatever else it may be doing, it is not needed any more: this kills it

@@ -12,7 +12,9 @@ import (
 )
 
 // The parent writes one line of JSON (request) and then the document; the child answers with one line of JSON (answer)
-// and then the pictures, one after the other, each as long as answer.PNG says.
+// and then the pictures, one after the other, each as long as answer.PNG says. The document that opPrint makes is
+// written while it is drawn: it comes first, in pieces with their length before them (four bytes, highest first), then a
+// piece of length 0, and then the line.
 
 type op string
 
@@ -21,15 +23,17 @@ const (
 	opInspect op = "inspect" // count and measure
 	opCheck   op = "check"   // the same, and look for what acts
 	opPages   op = "pages"   // draw
+	opPrint   op = "print"   // draw for a printer
 )
 
 type request struct {
-	Op       op      `json:"op"`
-	Bytes    int     `json:"bytes"` // of the document that follows
-	CacheDir string  `json:"cache_dir"`
-	MaxPages int     `json:"max_pages"`
-	CPU      int     `json:"cpu"` // seconds
-	Options  Options `json:"options"`
+	Op       op           `json:"op"`
+	Bytes    int          `json:"bytes"` // of the document that follows
+	CacheDir string       `json:"cache_dir"`
+	MaxPages int          `json:"max_pages"`
+	CPU      int          `json:"cpu"` // seconds
+	Options  Options      `json:"options"`
+	Print    PrintOptions `json:"print"`
 }
 
 type answer struct {
@@ -37,6 +41,7 @@ type answer struct {
 	Detail  string       `json:"detail,omitempty"`  // for the log: numbers and our own words, nothing out of the document
 	Points  [][2]float64 `json:"points,omitempty"`  // width and height of each page, 1/72 inch
 	PNG     []int        `json:"png,omitempty"`     // bytes of each picture
+	Empty   []bool       `json:"empty,omitempty"`   // of opPrint, for each page: there is nothing on it to be drawn
 }
 
 // errCold is the child's word for a cache without the engine in it.

@@ -31,6 +31,7 @@ var (
 	ErrPageSize     = errors.New("a page is larger than A3")
 	ErrNotA4        = errors.New("a page is not A4")
 	ErrBlack        = errors.New("a page came out nearly all black")
+	ErrBlank        = errors.New("a page came out white")
 	ErrLimits       = errors.New("the PDF needs more time or memory than a document may")
 )
 
@@ -63,6 +64,7 @@ var words = [...]struct {
 	{"page_size", ErrPageSize},
 	{"not_a4", ErrNotA4},
 	{"black", ErrBlack},
+	{"blank", ErrBlank},
 	{"limits", ErrLimits},
 }
 
@@ -130,7 +132,7 @@ type Rasteriser struct {
 	// CacheDir keeps the compiled engine (about 14 MB, no documents), which saves 2–3 s at each child's start. Code is
 	// executed from it: nobody but the box may write there. "" does without.
 	CacheDir string
-	// Limits of Pages and Inspect.
+	// Limits of Pages, Inspect and Print.
 	Limits Limits
 
 	once  sync.Once
@@ -200,7 +202,7 @@ func (r *Rasteriser) Check(ctx context.Context, pdf []byte, lim Limits) (Info, e
 }
 
 // Warm fills the cache, so that the first citizen does not wait for the engine to be compiled (2–4 s). Without a
-// CacheDir it does nothing. Pages, Inspect and Check call it when nobody has.
+// CacheDir it does nothing. Pages, Inspect, Check and Print call it when nobody has.
 func (r *Rasteriser) Warm(ctx context.Context) error {
 	if r.CacheDir == "" {
 		return nil
