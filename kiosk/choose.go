@@ -31,7 +31,7 @@ func (d *Desk) answer(ctx context.Context, s *Session, step Step, detail event.D
 			return false
 		}
 		s.answers = a
-		s.doc = nil
+		s.drop()
 		switch {
 		case s.accepted && a.Service != SelfDeclaration:
 			s.enter(StageConfirmed, d.cfg.Now())

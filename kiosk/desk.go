@@ -129,6 +129,7 @@ const (
 	takeLife     = time.Minute         // how long "take your sheets" stays
 	stoppedLife  = 2 * time.Minute     // how long a job waits for somebody to help the printer
 	printLife    = 10 * time.Minute    // how long a job may take in all
+	waitLife     = 10 * time.Minute    // how long the document of an uncertain print waits for staff to look at the tray
 	goodbyeLife  = 6 * time.Second     // how long goodbye stays
 	recordLimit  = 5 * time.Second     // how long storing an event may take
 	drawLimit    = 30 * time.Second    // how long drawing a document may take
@@ -205,10 +206,11 @@ func (d *Desk) open() []*Session {
 func (d *Desk) expire(ctx context.Context, s *Session) {
 	now := d.cfg.Now()
 	s.mu.Lock()
-	stage, idle, progress, login := s.stage, now.Sub(s.touched), s.progress, s.login
+	stage, idle, login, waiting := s.stage, now.Sub(s.touched), s.login, s.waiting != ""
 	age, life := now.Sub(s.since), now.Sub(s.started)
+	helpless := !s.stopped.IsZero() && now.Sub(s.stopped) >= stoppedLife
 	s.mu.Unlock()
-	if life >= sessionLife && stage != StagePrinting && stage != StageGoodbye {
+	if life >= sessionLife && stage != StagePrinting && stage != StageGoodbye && !waiting {
 		d.End(ctx, s, OutcomeAbandoned)
 		return
 	}
@@ -222,9 +224,8 @@ func (d *Desk) expire(ctx context.Context, s *Session) {
 			d.Goodbye(ctx, s)
 		}
 	case StagePrinting:
-		if (progress.Trouble != TroubleNone && idle >= stoppedLife) || age >= printLife {
-			d.log(s).Warn("print given up", "trouble", progress.Trouble)
-			d.CancelPrint(s)
+		if helpless || age >= printLife {
+			d.giveUp(s)
 		}
 	case StageLogin:
 		if login.url != "" && !login.verified && now.Sub(login.shown) < loginLife {
@@ -235,6 +236,13 @@ func (d *Desk) expire(ctx context.Context, s *Session) {
 		}
 	case StagePreparing:
 		return // has its own end
+	case StageProblem:
+		switch {
+		case waiting && age >= waitLife:
+			d.stopWaiting(s)
+		case !waiting && idle >= d.cfg.Idle:
+			d.End(ctx, s, OutcomeAbandoned)
+		}
 	default:
 		if idle >= d.cfg.Idle {
 			d.End(ctx, s, OutcomeAbandoned)
@@ -370,11 +378,9 @@ func (s *Session) wipe() {
 	if s.printing != nil {
 		s.printing()
 	}
-	if s.doc != nil && s.printing == nil { // a print in flight overwrites its document itself, when the printer is done with it
-		clear(s.doc.pdf)
-	}
+	s.drop()
 	s.answers = Answers{Service: s.answers.Service}
-	s.login, s.person, s.accepted, s.family, s.doc, s.problem = login{}, nil, false, nil, nil, nil
+	s.login, s.person, s.accepted, s.family, s.problem = login{}, nil, false, nil, nil
 	s.progress, s.slip, s.printing = PrintProgress{}, "", nil
 }
 

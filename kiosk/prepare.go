@@ -49,7 +49,7 @@ func problemOf(err error) Problem {
 // stop shows a problem. A cause that nobody foresaw is logged by the caller, never shown.
 func (d *Desk) stop(s *Session, p Problem) {
 	s.update(func() bool {
-		s.problem = &p
+		s.problem, s.waiting = &p, ""
 		s.enter(StageProblem, d.cfg.Now())
 		return true
 	})
@@ -81,7 +81,7 @@ func (d *Desk) Prepare(ctx context.Context, s *Session) error {
 			return false
 		}
 		a, nonce, lang = s.answers.clone(), s.login.nonce, s.language
-		s.doc = nil
+		s.drop()
 		s.enter(StagePreparing, d.cfg.Now())
 		return true
 	})
@@ -96,8 +96,11 @@ func (d *Desk) Prepare(ctx context.Context, s *Session) error {
 		defer cancel()
 		start := d.cfg.Now()
 		doc, err := d.make(ctx, a, nonce, lang)
-		if s.ctx.Err() != nil {
-			return // the citizen has gone
+		if s.ctx.Err() != nil { // the citizen has gone
+			if err == nil {
+				doc.destroy()
+			}
+			return
 		}
 		if err != nil {
 			p := problemOf(err)
@@ -115,7 +118,7 @@ func (d *Desk) Prepare(ctx context.Context, s *Session) error {
 			d.note(ctx, s, event.DocumentReceived, made)
 		} else if err := d.record(ctx, s, event.DeclarationMade, made, nil); err != nil {
 			d.log(s).Error("declaration not made", "err", err)
-			clear(doc.pdf)
+			doc.destroy()
 			d.stop(s, problemOf(err))
 			return
 		}
@@ -128,7 +131,7 @@ func (d *Desk) Prepare(ctx context.Context, s *Session) error {
 			return true
 		})
 		if !shown {
-			clear(doc.pdf)
+			doc.destroy()
 		}
 	})
 	return nil
@@ -160,6 +163,7 @@ func (d *Desk) draw(ctx context.Context, kind string, pdf []byte, strict bool) (
 	defer cancel()
 	pages, err := d.cfg.Viewer.Draw(ctx, pdf, strict)
 	if err != nil {
+		clear(pdf)
 		return nil, fmt.Errorf("draw %s: %w", kind, err)
 	}
 	return &document{kind: kind, pdf: pdf, sha: sha256.Sum256(pdf), pages: pages}, nil
@@ -194,9 +198,10 @@ func (d *Desk) LeaveRequest(ctx context.Context, s *Session) error {
 		cert, _ := d.cfg.Catalogue.Certificate(slug)
 		names = append(names, "Certificato "+cert.Name)
 	}
-	pdf, err := d.cfg.Papers.Slip(paper.SlipForm{
+	form := paper.SlipForm{
 		Code: code, Branch: d.Branch(), Left: now, Expires: now.Add(requestLife), Certificates: names, Language: v.Language,
-	})
+	}
+	pdf, err := d.cfg.Papers.Slip(form)
 	if err != nil {
 		return fmt.Errorf("slip: %w", err)
 	}
@@ -204,21 +209,28 @@ func (d *Desk) LeaveRequest(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
+	doc.slip = &form
 	if s.ctx.Err() != nil {
+		doc.destroy()
 		return ErrNoSession // gone meanwhile: nothing is queued that nobody has a code for
 	}
 	err = d.record(ctx, s, event.RequestLeft, event.Detail{Certificates: v.Answers.Certificates, Holder: string(v.Answers.Holder)}, plain)
+	clear(plain)
 	if err != nil {
+		doc.destroy()
 		return err
 	}
-	clear(plain)
 	d.cfg.Logins.Cancel(s.Kiosk)
-	s.update(func() bool {
+	shown := s.update(func() bool {
 		d.dropLogin(s)
+		s.drop()
 		s.doc, s.slip = doc, code
 		s.enter(StagePreview, now)
 		return true
 	})
+	if !shown {
+		doc.destroy()
+	}
 	return nil
 }
 

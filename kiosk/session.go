@@ -1,6 +1,7 @@
 package kiosk
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"sync"
@@ -61,6 +62,9 @@ type Session struct {
 	since    time.Time // when the stage began
 	slip     string    // pick-up code of the request that was left
 	busy     bool      // a press of a button is being dealt with that must not be dealt with twice
+	printer  string    // UUID of the printer that was chosen for the document, "" for the one that would print next
+	waiting  string    // journal's ID of the uncertain print that staff have yet to decide about; the document is kept for it
+	stopped  time.Time // since when the job waits for somebody to help the printer, zero while it does not
 	printing context.CancelFunc
 	events   int // stored so far
 }
@@ -79,10 +83,29 @@ type login struct {
 
 // document is a PDF on its way to paper.
 type document struct {
-	kind  string // certificate | declaration | slip
-	pdf   []byte
-	sha   [32]byte
-	pages [][]byte // PNG, one a sheet
+	kind    string // certificate | declaration | slip
+	pdf     []byte
+	sha     [32]byte
+	pages   [][]byte        // PNG, one a sheet
+	slip    *paper.SlipForm // of a slip: what a receipt printer prints
+	reprint *Reprint        // staff decided that it is printed again
+}
+
+// destroy overwrites the document. Nothing may read it any more.
+func (doc *document) destroy() {
+	clear(doc.pdf)
+	for _, page := range doc.pages {
+		clear(page)
+	}
+}
+
+// drop destroys the document in hand. One that is at the printer is destroyed by who prints it, when the printer is done
+// with it. The caller holds the lock.
+func (s *Session) drop() {
+	if s.doc != nil && s.printing == nil {
+		s.doc.destroy()
+	}
+	s.doc, s.waiting, s.printer = nil, "", ""
 }
 
 // Stage says what a session is busy with. While it is StageAsking the citizen moves freely between questions; in every
@@ -116,6 +139,7 @@ const (
 	ProblemDiskFull       ProblemKind = "disk_full"       //
 	ProblemPrinter        ProblemKind = "printer"         // nothing was printed: see Trouble
 	ProblemUncertain      ProblemKind = "uncertain"       // paper may have come out
+	ProblemNoted          ProblemKind = "noted"           // … and staff have looked: not all of it is there, and it is not printed again
 	ProblemInternal       ProblemKind = "internal"        //
 )
 
@@ -125,6 +149,7 @@ type Problem struct {
 	Trouble  Trouble // with ProblemPrinter and ProblemUncertain
 	CanRetry bool    // trying again makes sense and is safe
 	CanLeave bool    // the request can be left for when the line is back
+	Waiting  bool    // with ProblemUncertain: staff have been told, and the document is kept until they have looked at the tray
 }
 
 // View is a copy of a session for a page to show. It shares nothing with the session.
@@ -151,6 +176,7 @@ type View struct {
 	Progress PrintProgress
 	Problem  *Problem
 	Slip     string // pick-up code
+	Printer  string // UUID of the printer that was chosen for the document, "" for the one that would print next
 }
 
 // View returns what a page needs to show of the session.
@@ -160,7 +186,7 @@ func (s *Session) View() View {
 	v := View{
 		ID: s.ID, Kiosk: s.Kiosk, Language: s.language, Mode: s.mode, Stage: s.stage, Answers: s.answers.clone(), Since: s.since,
 		QR: s.login.url, QRShown: s.login.shown, Verified: s.login.verified, LoginEnded: s.login.failed, TriesLeft: s.login.left,
-		Family: slices.Clone(s.family), Progress: s.progress, Slip: s.slip,
+		Family: slices.Clone(s.family), Progress: s.progress, Slip: s.slip, Printer: s.printer,
 	}
 	if s.person != nil {
 		v.Masked = s.person.Masked()
@@ -206,7 +232,7 @@ func (s *Session) Page(n int) []byte {
 	if s.doc == nil || n < 1 || n > len(s.doc.pages) {
 		return nil
 	}
-	return s.doc.pages[n-1]
+	return bytes.Clone(s.doc.pages[n-1]) // the document may be destroyed while the picture is sent
 }
 
 // Changed returns a channel that is closed at the next change.

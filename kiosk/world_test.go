@@ -36,6 +36,9 @@ type world struct {
 	private [][]byte // what only the hub may read
 	cancels int
 	slow    time.Duration // for drawing
+	drawn   error
+	docs    [][]byte // every document the desk got hold of, and every picture of one
+	others  []PrinterStatus
 }
 
 func (w *world) Record(_ context.Context, row SessionRow, e event.Event) error {
@@ -82,7 +85,7 @@ func (w *world) Certificate(context.Context, wire.CertificateRequest) ([]byte, e
 	if !w.lineUp {
 		return nil, ErrOffline
 	}
-	return []byte("%PDF certificate"), w.refuse
+	return w.handOver("%PDF certificate"), w.refuse
 }
 
 func (w *world) Collect(context.Context, string) (wire.Request, error) {
@@ -127,20 +130,48 @@ func (w *world) Print(ctx context.Context, job PrintJob, report func(PrintProgre
 	return nil
 }
 
-func (w *world) Printers() []PrinterStatus { return []PrinterStatus{w.Status()} }
+func (w *world) Printers() []PrinterStatus { return append([]PrinterStatus{w.Status()}, w.others...) }
+
+// handOver returns a document that the desk has to destroy.
+func (w *world) handOver(text string) []byte {
+	doc := []byte(text)
+	w.docs = append(w.docs, doc)
+	return doc
+}
+
+// left returns what can still be read of the documents.
+func (w *world) left() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var left []string
+	for _, doc := range w.docs {
+		if !bytes.Equal(doc, make([]byte, len(doc))) {
+			left = append(left, string(doc))
+		}
+	}
+	return left
+}
 
 func (w *world) Status() PrinterStatus { return PrinterStatus{State: PrinterReady} }
 
 func (w *world) Draw(ctx context.Context, _ []byte, _ bool) ([][]byte, error) {
 	sleep(ctx, w.slow)
-	return [][]byte{[]byte("png")}, nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return [][]byte{w.handOver("png")}, w.drawn
 }
 
 func (w *world) Declaration(paper.DeclarationForm) ([]byte, error) {
-	return []byte("%PDF declaration"), nil
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.handOver("%PDF declaration"), nil
 }
 
-func (w *world) Slip(f paper.SlipForm) ([]byte, error) { return []byte("%PDF slip " + f.Code), nil }
+func (w *world) Slip(f paper.SlipForm) ([]byte, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.handOver("%PDF slip " + f.Code), nil
+}
 
 func (w *world) set(f func()) { w.mu.Lock(); f(); w.mu.Unlock() }
 

@@ -1,0 +1,84 @@
+package kiosk
+
+import (
+	"context"
+	"errors"
+)
+
+// Waiting says whether a visit is open that waits, with its document, for what staff decide about an uncertain print.
+// Only then can it be printed again.
+func (d *Desk) Waiting(print string) bool { return d.waitingFor(print) != nil }
+
+// waitingFor returns the session that waits for a decision about a print; nil when there is none.
+func (d *Desk) waitingFor(print string) *Session {
+	for _, s := range d.open() {
+		s.mu.Lock()
+		mine := print != "" && s.waiting == print && !s.ended
+		s.mu.Unlock()
+		if mine {
+			return s
+		}
+	}
+	return nil
+}
+
+// Settle tells the visit that waits for it what staff found in the tray after an uncertain print. With VerdictOut the
+// citizen is asked to take the sheets, with VerdictNothing they are told that staff know, and with VerdictReprint the
+// document is printed again, as a numbered reprint, on the printer that was chosen for it. ErrNoSession when no visit
+// waits for it any more: the document is destroyed, and nothing is printed. ErrDiskFull when a reprint has no room in the
+// journal.
+func (d *Desk) Settle(ctx context.Context, print string, v Verdict, by string) error {
+	s := d.waitingFor(print)
+	if s == nil {
+		return ErrNoSession
+	}
+	here := func() bool { return s.waiting == print }
+	switch v {
+	case VerdictOut, VerdictNothing:
+		ok := s.update(func() bool {
+			if s.busy || !here() {
+				return false
+			}
+			s.drop()
+			if v == VerdictOut {
+				s.enter(StageTake, d.cfg.Now())
+			} else {
+				s.problem = &Problem{Kind: ProblemNoted}
+				s.enter(StageProblem, d.cfg.Now())
+			}
+			return true
+		})
+		if !ok {
+			return ErrNoSession
+		}
+		return nil
+	case VerdictReprint:
+		err := d.begin(ctx, s, here, func(doc *document) {
+			again := Reprint{Of: print, Number: 1, By: by}
+			if doc.reprint != nil {
+				again.Of, again.Number = doc.reprint.Of, doc.reprint.Number+1
+			}
+			doc.reprint = &again
+		})
+		if errors.Is(err, ErrNotNow) {
+			return ErrNoSession
+		}
+		return err
+	default:
+		return ErrUnknown
+	}
+}
+
+// stopWaiting destroys a document for which nobody has looked at the tray in time. The citizen, who may still be there,
+// is told to ask.
+func (d *Desk) stopWaiting(s *Session) {
+	s.update(func() bool {
+		if s.waiting == "" {
+			return false
+		}
+		s.drop()
+		s.problem.Waiting = false
+		s.enter(StageProblem, d.cfg.Now())
+		return true
+	})
+}
