@@ -95,9 +95,12 @@ func (p *Printer) Pins() []string {
 
 // NewKey gives a printer with TLS new keys and cuts its connections, as a firmware update does. Jobs stay.
 func (p *Printer) NewKey() error {
+	if !p.cfg.TLS {
+		return nil
+	}
 	keys, err := makeKeys(p.cfg.Now(), p.cfg.TwoKeys)
-	if err != nil || !p.cfg.TLS {
-		return err
+	if err != nil {
+		return fmt.Errorf("printer %s: %w", p.cfg.Name, err)
 	}
 	p.hangUp()
 	p.set(func() { p.keys = keys })
