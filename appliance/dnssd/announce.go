@@ -193,17 +193,21 @@ func (l *link) transmit(out []message) {
 // it takes longer (RFC 6762 §8.1).
 func (r *announcer) rename(ctx context.Context, v verdict) {
 	old := r.names
-	if v == lostHost {
-		r.names.host = numbered(r.names.host, "-", "")
-	} else {
-		r.names.instance = numbered(r.names.instance, " (", ")")
-	}
+	r.number(v)
 	r.a.Log.Warn("another machine has our name", "type", r.a.Type, "instance", old.instance, "host", old.host,
 		"new_instance", r.names.instance, "new_host", r.names.host)
 	now := r.now()
 	r.lost = append(slices.DeleteFunc(r.lost, func(t time.Time) bool { return now.Sub(t) > contested }), now)
 	if n := len(r.lost) - 10; n > 0 {
 		sleep(ctx, min(time.Duration(n)*5*time.Second, time.Minute))
+	}
+}
+
+func (r *announcer) number(v verdict) {
+	if v == lostHost {
+		r.names.host = numbered(r.names.host, "-", "")
+	} else {
+		r.names.instance = numbered(r.names.instance, " (", ")")
 	}
 }
 

@@ -67,6 +67,7 @@ type srv struct {
 
 type host struct {
 	name  string
+	users int // instances that are there
 	addrs map[netip.Addr]*life
 	a     retry
 	aaaa  retry
@@ -264,17 +265,18 @@ func (c *cache) location(rr *dns.SRV, from netip.Addr, now time.Time) bool {
 		return same
 	}
 	if !same {
-		key := strings.ToLower(rr.Target)
-		if c.hosts[key] == nil {
-			if len(c.hosts) >= 2*maxServices*len(c.types) {
-				return false // until due has thrown away those that nothing points at any more
-			}
-			c.hosts[key] = &host{name: rr.Target, addrs: map[netip.Addr]*life{}}
-		}
 		sources := map[netip.Addr]time.Time{}
 		if in.srv != nil {
 			sources = in.srv.sources
 		}
+		key := strings.ToLower(rr.Target)
+		h := c.hosts[key]
+		if h == nil {
+			h = &host{name: rr.Target, addrs: map[netip.Addr]*life{}}
+			c.hosts[key] = h
+		}
+		h.users++
+		c.nowhere(in)
 		in.srv = &srv{target: rr.Target, port: rr.Port, since: now, sources: sources}
 	}
 	in.srv.life = born(now, rr.Hdr.Ttl)
@@ -284,6 +286,20 @@ func (c *cache) location(rr *dns.SRV, from netip.Addr, now time.Time) bool {
 		in.srv.sources[from] = now
 	}
 	return !same || !known
+}
+
+// nowhere forgets where an instance is, and the host if no other one is there.
+func (c *cache) nowhere(in *instance) {
+	if in.srv == nil {
+		return
+	}
+	key := strings.ToLower(in.srv.target)
+	in.srv = nil
+	if h := c.hosts[key]; h.users > 1 {
+		h.users--
+	} else {
+		delete(c.hosts, key)
+	}
 }
 
 func (c *cache) text(rr *dns.TXT, now time.Time) bool {

@@ -72,11 +72,6 @@ func (i iface) speaks(v6 bool) bool {
 	return slices.ContainsFunc(i.prefixes, func(p netip.Prefix) bool { return p.Addr().Is6() == v6 })
 }
 
-func (i iface) has(a netip.Addr) bool {
-	a = a.WithZone("")
-	return slices.ContainsFunc(i.prefixes, func(p netip.Prefix) bool { return p.Addr() == a })
-}
-
 // onLink says whether a is an address of the network behind the interface (RFC 6762 §11). On the loopback everything
 // is from this machine, whatever address of it the kernel took.
 func (i iface) onLink(a netip.Addr) bool {

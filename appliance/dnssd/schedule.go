@@ -154,30 +154,22 @@ func (r *round) refresh(l *life, name string, typ uint16) {
 // expire forgets what nobody said again.
 func (c *cache) expire(now time.Time) {
 	gone := func(l life) bool { return !now.Before(l.expires) }
-	used := map[string]bool{}
 	for key, in := range c.instances {
+		if in.srv != nil && (gone(in.srv.life) || gone(in.ptr)) {
+			c.nowhere(in)
+		}
 		if gone(in.ptr) {
 			delete(c.instances, key)
-			continue
 		}
-		if in.srv == nil {
-			continue
+		if in.srv != nil {
+			maps.DeleteFunc(in.srv.sources, func(_ netip.Addr, seen time.Time) bool { return now.Sub(seen) > in.srv.ttl })
 		}
-		if gone(in.srv.life) {
-			in.srv = nil
-			continue
-		}
-		maps.DeleteFunc(in.srv.sources, func(_ netip.Addr, seen time.Time) bool { return now.Sub(seen) > in.srv.ttl })
-		used[strings.ToLower(in.srv.target)] = true
 	}
-	for key, h := range c.hosts {
+	for _, h := range c.hosts {
 		before := len(h.addrs)
 		maps.DeleteFunc(h.addrs, func(_ netip.Addr, l *life) bool { return gone(*l) })
 		if before > 0 && len(h.addrs) == 0 {
 			h.a, h.aaaa, h.srv = retry{}, retry{}, retry{}
-		}
-		if !used[key] {
-			delete(c.hosts, key)
 		}
 	}
 }
