@@ -246,7 +246,7 @@ func (s *Service) tell(first bool) error {
 	if err := s.cfg.Adopt(now); err != nil {
 		return fmt.Errorf("adopted printers: %w", err)
 	}
-	s.told = now
+	s.told = slices.Clone(now)
 	return nil
 }
 

@@ -18,14 +18,19 @@ import (
 // What is announced is anybody's, so there are limits to what is asked and shown.
 const (
 	maxCandidates = 64
-	maxEndpoints  = 8  // addresses of one printer
+	maxEndpoints  = 4  // addresses of one printer
 	maxOfOne      = 16 // printers of one address: a print server has some
 	maxManual     = 32
 )
 
-// usbPorts is where ipp-usb begins to listen. What is announced of the loopback below is not a printer on a cable: it would
-// have the box ask its own services.
+// usbPorts is where ipp-usb begins to listen.
 const usbPorts = 60000
+
+// misleads reports whether an announcement would have the box ask its own services: only the box itself can announce a
+// printer on a cable.
+func misleads(sv dnssd.Service, addr netip.Addr) bool {
+	return addr.IsLoopback() && (sv.Port < usbPorts || !slices.ContainsFunc(sv.Sources, netip.Addr.IsLoopback))
+}
 
 // Found says what DNS-SD knows: services of _ipps._tcp, _ipp._tcp, _pdl-datastream._tcp and _printer._tcp.
 func (s *Service) Found(services []dnssd.Service) {
@@ -152,11 +157,14 @@ func (s *Service) announced() []endpoint {
 				ofAddr[first]++
 			}
 			for _, addr := range sv.Addrs {
-				if ofGroup[group] == maxEndpoints || addr.IsLoopback() && sv.Port < usbPorts {
+				if ofGroup[group] == maxEndpoints || misleads(sv, addr) {
 					continue
 				}
 				e := endpoint{
 					uri: uri(sv, addr), group: group, name: sv.Instance, uuid: normal(sv.TXT["uuid"]), addr: addr.String(), host: sv.Host, source: "dnssd",
+				}
+				if _, err := url.Parse(e.uri); err != nil || !receipt(e.uri) && typ != "_printer._tcp" && checkAddress(e.uri) != nil {
+					continue
 				}
 				if typ == "_pdl-datastream._tcp" || typ == "_printer._tcp" {
 					if typ == "_printer._tcp" || pages(sv.TXT["pdl"]) {

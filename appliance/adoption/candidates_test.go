@@ -72,11 +72,14 @@ func TestCandidates(t *testing.T) {
 		}, "a ipp plain"},
 		{"ipp-usb", func(b *branch) []dnssd.Service {
 			b.printer("127.0.0.1:60000", ipptest.Config{UUID: "a"})
-			return []dnssd.Service{service("_ipp._tcp", "x", "127.0.0.1:60000", "a")}
+			return []dnssd.Service{cable("127.0.0.1:60000", "a")}
 		}, "a ipp"},
 		{"the box's own services are not asked", func(b *branch) []dnssd.Service {
 			b.printer("127.0.0.1:8080", ipptest.Config{UUID: "a"})
-			return []dnssd.Service{service("_ipp._tcp", "x", "127.0.0.1:8080", "a")}
+			b.printer("127.0.0.1:60000", ipptest.Config{UUID: "b"})
+			other := cable("127.0.0.1:60000", "b")
+			other.Sources = []netip.Addr{netip.MustParseAddr("192.0.2.66")}
+			return []dnssd.Service{cable("127.0.0.1:8080", "a"), other}
 		}, ""},
 		{"a printer of labels", func(b *branch) []dnssd.Service {
 			b.printer("192.0.2.7:631", tls).Formats("application/vnd.zebra")
@@ -141,7 +144,7 @@ func TestAdd(t *testing.T) {
 	b := newBranch(t)
 	for _, uri := range []string{
 		"", "192.0.2.7", "http://192.0.2.7/ipp/print", "ipps://user:secret@192.0.2.7/ipp", "ipp:///ipp/print", "lpd://192.0.2.7/q",
-		"socket://192.0.2.7", "socket://:9100", "socket://192.0.2.7:9100/x", "file:///etc/passwd", "file:///dev/usb/lp0/../../sda",
+		"socket://:9100", "socket://192.0.2.7:9100/x", "file:///etc/passwd", "file:///dev/usb/lp0/../../sda",
 		"ipps://192.0.2.7/" + strings.Repeat("x", 1024),
 	} {
 		if c, err := b.Add(t.Context(), uri); !errors.Is(err, staff.ErrAddress) {
@@ -223,13 +226,54 @@ func TestWithoutTLS(t *testing.T) {
 
 	// On a cable nothing is risked.
 	usb := b.printer("127.0.0.1:60000", ipptest.Config{UUID: "u"})
-	b.Found([]dnssd.Service{service("_ipp._tcp", "x", "127.0.0.1:60000", "u")})
+	b.Found([]dnssd.Service{cable("127.0.0.1:60000", "u")})
 	c = b.only()
 	if _, err := b.Begin(t.Context(), c.ID, false, &good, "Rossi"); !errors.Is(err, staff.ErrRisk) {
 		t.Errorf("a risk for a printer on a cable: %v", err)
 	}
 	if a := b.adopt(c.ID, usb); a.Link != staff.LinkUSB || c.Source != "usb" {
 		t.Errorf("adopted %+v", a)
+	}
+}
+
+// TestReceiptPrinter adopts what can print slips only.
+func TestReceiptPrinter(t *testing.T) {
+	b := newBranch(t)
+	p := b.receipts("192.0.2.20:9100")
+	sv := service("_pdl-datastream._tcp", "Scontrini", "192.0.2.20:9100", "")
+	b.Found([]dnssd.Service{sv})
+	c := b.only()
+	if !c.Receipt || c.UUID != "" || c.Name != "Scontrini" || c.URI != "socket://192.0.2.20:9100" || c.Refused != "plain" {
+		t.Fatalf("candidate %+v", c)
+	}
+	risk := staff.Risk{By: "Bianchi", Why: "non sa fare altro", Until: b.clock().AddDate(1, 0, 0)}
+	adopt := func(right bool) (staff.Adopted, error) {
+		t.Helper()
+		if _, err := b.Begin(t.Context(), c.ID, false, &risk, "Rossi"); err != nil {
+			t.Fatal(err)
+		}
+		text := p.last()
+		m := digits.FindStringSubmatch(text)
+		if m == nil {
+			t.Fatalf("no code on the slip:\n%s", text)
+		}
+		return b.Confirm(t.Context(), c.ID, m[1], right, "Rossi")
+	}
+	if a, err := adopt(false); !errors.Is(err, staff.ErrRefused) {
+		t.Errorf("a slip that is not right: %+v, %v", a, err)
+	}
+	a, err := adopt(true)
+	if err != nil || !a.Receipt || a.PDF || a.Raster || a.Link != staff.LinkRisk || len(a.UUID) != 36 || a.URI != c.URI {
+		t.Errorf("adopted %+v, %v", a, err)
+	}
+	if cs := b.candidates(); len(cs) != 0 {
+		t.Errorf("candidates %+v", cs)
+	}
+	if c, err = b.Add(t.Context(), c.URI); err != nil || !c.Known {
+		t.Fatalf("candidate %+v, %v", c, err)
+	}
+	if again, err := adopt(true); err != nil || again.UUID != a.UUID || b.uuids() != a.UUID {
+		t.Errorf("adopted anew %+v, %v: it is another one now", again, err)
 	}
 }
 

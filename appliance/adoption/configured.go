@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 
+	"sportello.example/appliance/escpos"
 	"sportello.example/appliance/ipp"
 	"sportello.example/kiosk/staff"
 )
@@ -143,21 +143,14 @@ func receipt(uri string) bool {
 	return strings.HasPrefix(uri, "socket:") || strings.HasPrefix(uri, "file:")
 }
 
-// devices are where receipt printers on a USB cable are.
-var devices = regexp.MustCompile(`^file:///dev/usb/lp[0-9]{1,2}$`)
-
 // checkAddress is nil for an address that a printer can have.
 func checkAddress(uri string) error {
-	if devices.MatchString(uri) {
-		return nil
-	}
-	u, err := url.Parse(uri)
-	if err != nil || len(uri) > 1023 {
+	if len(uri) > maxAddress {
 		return fmt.Errorf("%.80q: %w", uri, staff.ErrAddress)
 	}
-	if u.Scheme == "socket" {
-		if u.Hostname() == "" || u.Port() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
-			return fmt.Errorf("%q: %w", uri, staff.ErrAddress)
+	if receipt(uri) {
+		if err := escpos.Check(uri); err != nil {
+			return fmt.Errorf("%w: %w", staff.ErrAddress, err)
 		}
 		return nil
 	}
@@ -167,9 +160,9 @@ func checkAddress(uri string) error {
 	return nil
 }
 
-// usb reports whether what answers at an address is on a USB cable of the box: ipp-usb listens on the loopback.
+// usb reports whether what answers at an address is on a cable of the box: ipp-usb listens on the loopback.
 func usb(uri string) bool {
-	if devices.MatchString(uri) {
+	if strings.HasPrefix(uri, "file:") {
 		return true
 	}
 	u, err := url.Parse(uri)
@@ -190,8 +183,9 @@ func checkRisk(r staff.Risk, at time.Time) error {
 }
 
 const (
-	maxWho = 80  // runes of who adopts
-	maxWhy = 300 // runes of why a risk is accepted
+	maxAddress = 1023 // bytes of a URI (RFC 8011 §5.1.6)
+	maxWho     = 80   // runes of who adopts
+	maxWhy     = 300  // runes of why a risk is accepted
 )
 
 // who is the name of a person as it is stored. Nobody is called as the configuration is.

@@ -18,6 +18,7 @@ import (
 
 	"sportello.example/appliance/adoption"
 	"sportello.example/appliance/dnssd"
+	"sportello.example/appliance/escpos/escpostest"
 	"sportello.example/appliance/ipp"
 	"sportello.example/appliance/ipp/ipptest"
 	"sportello.example/appliance/pwgraster"
@@ -121,6 +122,13 @@ func service(typ, instance, addr, uuid string) dnssd.Service {
 	}
 }
 
+// cable is what ipp-usb announces, on the box itself.
+func cable(addr, uuid string) dnssd.Service {
+	sv := service("_ipp._tcp", "usb-"+uuid, addr, uuid)
+	sv.Sources = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	return sv
+}
+
 // office prints the adoption page: an IPP client as simple as can be.
 type office struct{ b *branch }
 
@@ -163,6 +171,77 @@ func (o office) Trial(ctx context.Context, a staff.Adopted, pdf []byte, raster b
 		return "", fail(fmt.Errorf("job %v", job.State))
 	}
 	return format, nil
+}
+
+// roll is a receipt printer that is always well.
+type roll struct {
+	mu    sync.Mutex
+	paper escpostest.Interpreter
+}
+
+// receipts puts a receipt printer at an address of the network.
+func (b *branch) receipts(addr string) *roll {
+	b.t.Helper()
+	l, err := b.net.Listen(addr)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	r := &roll{}
+	var serving sync.WaitGroup
+	b.t.Cleanup(func() { _ = l.Close(); serving.Wait() })
+	serving.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { r.serve(c) })
+		}
+	})
+	return r
+}
+
+// serve prints what is sent, and answers DLE EOT and GS r.
+func (r *roll) serve(c net.Conn) {
+	defer func() { _ = c.Close() }()
+	var pending []byte
+	buf := make([]byte, 4096)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			return
+		}
+		pending = append(pending, buf[:n]...)
+		for {
+			if len(pending) >= 3 && pending[0] == 0x10 {
+				_, _ = c.Write([]byte{0x12})
+				pending = pending[3:]
+				continue
+			}
+			n := escpostest.Next(pending)
+			if n == 0 || pending[0] == 0x10 {
+				break
+			}
+			if pending[0] == 0x1d && pending[1] == 'r' {
+				_, _ = c.Write([]byte{0})
+			}
+			r.mu.Lock()
+			r.paper.Feed(pending[:n])
+			r.mu.Unlock()
+			pending = pending[n:]
+		}
+	}
+}
+
+// last is the text of the last slip.
+func (r *roll) last() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slips := r.paper.Slips()
+	if len(slips) == 0 {
+		return ""
+	}
+	return slips[len(slips)-1].Text()
 }
 
 // white is a picture of an empty page: what the page looks like is not what is tested here.

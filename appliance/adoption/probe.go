@@ -1,6 +1,7 @@
 package adoption
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -78,11 +79,10 @@ func (s *Service) probe(ctx context.Context, e endpoint, thorough bool) answer {
 		return a
 	}
 	if receipt(e.uri) {
-		trouble, err := escpos.Printer{URI: e.uri}.Status(ctx)
-		if trouble == kiosk.TroubleUnreachable && err == nil {
-			err = escpos.ErrUnreachable
+		trouble, err := escpos.Printer{URI: e.uri, Dial: s.cfg.Dial}.Status(ctx)
+		if trouble == kiosk.TroubleUnreachable { // one that needs a hand is there
+			a.err = cmp.Or(err, escpos.ErrUnreachable)
 		}
-		a.err = err
 		return a
 	}
 	c, err := s.client(e.uri, e.uuid, nil)
