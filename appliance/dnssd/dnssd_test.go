@@ -90,14 +90,15 @@ func named(name string) func([]Service) bool {
 
 func TestLoopbackAlone(t *testing.T) {
 	t.Run("finds what was announced before", func(t *testing.T) {
+		t.Parallel()
 		name := unique(t, "Città – Sala 1.0 (nuova)")
 		announce(t, Announcement{
 			Instance: name, Type: "_ipp._tcp", Host: "sala", Port: 8631,
 			TXT: map[string]string{"rp": "ipp/print", "note": "primo piano, è", "txtvers": "1", "UUID": "x"},
 		})
-		time.Sleep(300 * time.Millisecond)
+		browse(t, &Browser{Types: []string{"_ipp._tcp"}})("announced service", patience, named(name))
 		find := browse(t, &Browser{Types: []string{"_ipp._tcp", "_ipps._tcp"}})
-		all := find("announced service", 2*time.Second, named(name))
+		all := find("service announced before", patience, named(name))
 		s := all[slices.IndexFunc(all, func(s Service) bool { return s.Instance == name })]
 		if !slices.Contains(s.Addrs, netip.MustParseAddr("127.0.0.1")) || s.Port != 8631 || s.Host != "sala.local" ||
 			s.TXT["note"] != "primo piano, è" || s.TXT["uuid"] != "x" || s.Type != "_ipp._tcp" {
@@ -105,28 +106,31 @@ func TestLoopbackAlone(t *testing.T) {
 		}
 	})
 	t.Run("finds what is announced later", func(t *testing.T) {
+		t.Parallel()
 		find := browse(t, &Browser{Types: []string{"_ipp._tcp"}})
-		time.Sleep(500 * time.Millisecond)
+		find("first look", patience, func(all []Service) bool { return all != nil })
 		name := unique(t, "late")
 		announce(t, Announcement{Instance: name, Type: "_ipp._tcp", Port: 8631})
-		find("late service", 2*time.Second, named(name))
+		find("late service", patience, named(name))
 	})
 	t.Run("sees a new port and a goodbye", func(t *testing.T) {
+		t.Parallel()
 		name := unique(t, "moving")
 		stop := announce(t, Announcement{Instance: name, Type: "_ipp._tcp", Host: "h", Port: 1000})
 		find := browse(t, &Browser{Types: []string{"_ipp._tcp"}})
-		find("first port", 2*time.Second, named(name))
+		find("first port", patience, named(name))
 		stop()
 		stop = announce(t, Announcement{Instance: name, Type: "_ipp._tcp", Host: "h", Port: 2000})
-		find("second port", 5*time.Second, func(all []Service) bool {
+		find("second port", patience, func(all []Service) bool {
 			return slices.ContainsFunc(all, func(s Service) bool { return s.Instance == name && s.Port == 2000 })
 		})
 		stop()
-		find("forgotten", 6*time.Second, func(all []Service) bool { return !named(name)(all) })
+		find("forgotten", patience, func(all []Service) bool { return !named(name)(all) })
 	})
 }
 
 func TestNothingLeavesTheLoopback(t *testing.T) {
+	t.Parallel()
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(224, 0, 0, 0), Port: 5353})
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +168,7 @@ func TestNothingLeavesTheLoopback(t *testing.T) {
 	}
 
 	announce(t, Announcement{Instance: name, Type: "_ipp._tcp", Port: 8631})
-	browse(t, &Browser{Types: []string{"_" + strings.ToLower(name[:12]) + "._tcp", "_ipp._tcp"}})("itself", 2*time.Second, named(name))
+	browse(t, &Browser{Types: []string{"_" + strings.ToLower(name[:12]) + "._tcp", "_ipp._tcp"}})("itself", patience, named(name))
 
 	if err := conn.SetReadDeadline(time.Now().Add(1500 * time.Millisecond)); err != nil {
 		t.Fatal(err)

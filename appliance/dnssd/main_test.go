@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 )
 
-// TestMain runs the tests in a network of their own: a loopback interface and a cable that leads nowhere. What other
-// programs on this machine ask and answer by multicast must not decide what these tests see.
+// TestMain runs the tests in a network of their own: a loopback interface, and a cable that leads to another machine.
+// What other programs on this machine ask and answer by multicast must not decide what these tests see.
 func TestMain(m *testing.M) {
 	const inside = "SPORTELLO_TEST_NETWORK"
 	switch os.Getenv(inside) {
@@ -24,18 +25,28 @@ func TestMain(m *testing.M) {
 		{"link", "add", "eth0", "type", "veth", "peer", "name", "far0"},
 		{"addr", "add", "192.0.2.2/24", "dev", "eth0"},
 		{"link", "set", "eth0", "up"},
-		{"link", "set", "far0", "up"},
 	} {
-		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "ip %v: %v: %s\n", args, err, out)
+		if err := ip(args...); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+	}
+	if err := away.begin(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	if err := os.Setenv(inside, "ready"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
+}
+
+func ip(args ...string) error {
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
 }
 
 // ownNetwork runs this program again in a new network namespace and returns its exit code. Who is not root needs a user

@@ -213,35 +213,43 @@ func TestAnswers(t *testing.T) {
 	}{
 		{
 			"who offers the type", true, dual, "192.0.2.9:5353", q("_http._tcp.local.", dns.TypePTR),
-			[]string{typ}, []string{text, srv, a, aaaa},
+			[]string{typ},
+			[]string{text, srv, a, aaaa},
 		},
 		{"who knows already is not told", true, dual, "192.0.2.9:5353", withKnown, nil, nil},
 		{
 			"in capitals", true, dual, "192.0.2.9:5353", q("SALA._HTTP._tcp.local.", dns.TypeSRV),
-			[]string{srv}, []string{a, aaaa},
+			[]string{srv},
+			[]string{a, aaaa},
 		},
 		{
 			"which types there are", true, dual, "192.0.2.9:5353", q(metaType, dns.TypePTR),
-			[]string{metaType + " 4500 IN PTR _http._tcp.local."}, nil,
+			[]string{metaType + " 4500 IN PTR _http._tcp.local."},
+			nil,
 		},
 		{"the host", true, dual, "192.0.2.9:5353", q("sala.local.", dns.TypeA), []string{a}, []string{aaaa}},
 		{
 			"a family that is not there", true, cable, "192.0.2.9:5353", q("sala.local.", dns.TypeAAAA),
-			[]string{"!sala.local. 120 IN NSEC sala.local. A"}, nil,
+			[]string{"!sala.local. 120 IN NSEC sala.local. A"},
+			nil,
 		},
 		{"a host that is not claimed", false, dual, "192.0.2.9:5353", q("sala.local.", dns.TypeA), nil, nil},
 		{
 			"the address beside it all the same", false, cable, "192.0.2.9:5353", q("Sala._http._tcp.local.", dns.TypeSRV),
-			[]string{srv}, []string{a},
+			[]string{srv},
+			[]string{a},
 		},
 		{"somebody else", true, dual, "192.0.2.9:5353", q("other.local.", dns.TypeA), nil, nil},
 		{
 			"link-local addresses when there is nothing else", true, wired("169.254.7.7/16", "fe80::2/64"), "169.254.1.1:5353",
-			q("sala.local.", dns.TypeA), []string{"!sala.local. 120 IN A 169.254.7.7"}, []string{"!sala.local. 120 IN AAAA fe80::2"},
+			q("sala.local.", dns.TypeA),
+			[]string{"!sala.local. 120 IN A 169.254.7.7"},
+			[]string{"!sala.local. 120 IN AAAA fe80::2"},
 		},
 		{
 			"a program that speaks plain DNS", true, cable, "192.0.2.9:40000", q("sala.local.", dns.TypeA),
-			[]string{"sala.local. 10 IN A 192.0.2.2"}, nil,
+			[]string{"sala.local. 10 IN A 192.0.2.2"},
+			nil,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
