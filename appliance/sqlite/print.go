@@ -15,14 +15,16 @@ import (
 
 // What column undecided of a print says.
 const (
-	decided          = 0
+	decided          = -1 // somebody has said what came out
+	certain          = 0  // nobody need say it
 	undecided        = 1
 	undatedUndecided = 2 // stored when the time was not certain
 )
 
 // SavePrint stores row, over one with the same ID (printing.Journal). When a job that was open at the start of the
 // program closes, the event that the crash swallowed is stored with it. A Verdict is stored over an undecided row only,
-// with the event that says so; over one that is decided otherwise, or gone, it is staff.ErrGone.
+// with the event that says so; over one that is decided otherwise, or gone, it is staff.ErrGone. A row that is decided
+// stays as it is whatever else is learned of the job.
 func (s *Store) SavePrint(ctx context.Context, row printing.Row) error {
 	body, err := json.Marshal(row)
 	if err != nil {
@@ -34,7 +36,7 @@ func (s *Store) SavePrint(ctx context.Context, row printing.Row) error {
 		}
 		return nil
 	}
-	waits := decided
+	waits := certain
 	if row.State == printing.Uncertain {
 		waits = undatedUndecided
 		if believed(s.cfg.Stamp(s.boot)) {
@@ -55,7 +57,8 @@ func (s *Store) SavePrint(ctx context.Context, row printing.Row) error {
 		err := w.exec(`
 			INSERT INTO print (id, body, closed, updated, undecided) VALUES (?, ?, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET body = excluded.body, closed = excluded.closed, updated = excluded.updated,
-			  undecided = excluded.undecided`,
+			  undecided = excluded.undecided
+			WHERE print.undecided >= 0`,
 			row.ID, string(body), !row.State.Open(), now, waits)
 		if err != nil || !crashed {
 			return err
@@ -96,14 +99,14 @@ func (s *Store) decide(ctx context.Context, row printing.Row, body string) error
 		if err != nil {
 			return err
 		}
-		if waits == decided {
+		if waits <= certain {
 			var old printing.Row
 			if err := json.Unmarshal([]byte(before), &old); err == nil && old.Verdict == row.Verdict && old.DecidedBy == row.DecidedBy {
 				return nil // whoever was not told that it is stored stores it again
 			}
 			return staff.ErrGone
 		}
-		err = w.exec(`UPDATE print SET body = ?, closed = 1, updated = ?, undecided = 0 WHERE id = ?`, body, now, row.ID)
+		err = w.exec(`UPDATE print SET body = ?, closed = 1, updated = ?, undecided = ? WHERE id = ?`, body, now, decided, row.ID)
 		if err != nil {
 			return err
 		}
@@ -198,7 +201,7 @@ const (
 // prunePrints deletes the rows of jobs that ended long enough ago.
 func (w *work) prunePrints() error {
 	now := w.s.cfg.Now()
-	if err := w.exec(`DELETE FROM print WHERE closed = 1 AND undecided = 0 AND updated < ?`, stamp(now.Add(-keepPrints))); err != nil {
+	if err := w.exec(`DELETE FROM print WHERE closed = 1 AND undecided <= 0 AND updated < ?`, stamp(now.Add(-keepPrints))); err != nil {
 		return err
 	}
 	t := w.s.cfg.Stamp(w.s.boot)

@@ -76,6 +76,7 @@ func TestUncertainPrintIsDecidedOnce(t *testing.T) {
 	if err := s.SavePrint(t.Context(), other); !errors.Is(err, staff.ErrGone) {
 		t.Errorf("decided a second time: %v", err)
 	}
+	save(t, s, rows[0]) // what was learned of the job too late
 	other.ID = "never"
 	if err := s.SavePrint(t.Context(), other); !errors.Is(err, staff.ErrGone) {
 		t.Errorf("decided about what is not there: %v", err)

@@ -9,7 +9,8 @@ CREATE TABLE printer (
   updated TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- undecided: 1 while nobody has said what came out of an uncertain print; 2 the same, stored when the time was not certain
+-- undecided: 1 while nobody has said what came out of an uncertain print; 2 the same, stored when the time was not certain;
+-- -1 when somebody has
 ALTER TABLE print ADD COLUMN undecided INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX print_undecided ON print (undecided) WHERE undecided > 0;
 UPDATE print SET undecided = 2
