@@ -4,8 +4,9 @@
 // types the code that stands on a page it printed, so that what answers on the network is what stands in the room; from
 // then on its TLS keys say that it is the same one.
 //
-// What the code cannot show is that nobody sits between the box and the printer while it is adopted and passes the page
-// on. From then on nobody can come between.
+// What the code cannot show is that nobody sits between the box and the printer while it is first adopted and passes the
+// page on. From then on nobody can come between: nothing is adopted under the name of a printer that still answers with its
+// own keys.
 package adoption
 
 import (

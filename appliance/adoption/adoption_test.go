@@ -224,11 +224,30 @@ func TestReadoption(t *testing.T) {
 	p := b.printer("192.0.2.7:631", ipptest.Config{Name: "Uno", UUID: "a", TLS: true})
 	b.Found([]dnssd.Service{service("_ipps._tcp", "x", "192.0.2.7:631", "a")})
 	old := b.adopt(b.only().ID, p)
+
+	// Somebody says that they are this printer. It still answers itself: its paper would prove nothing.
+	rogue := b.printer("192.0.2.66:631", ipptest.Config{Name: "Uno", UUID: "a", TLS: true})
+	b.Found([]dnssd.Service{service("_ipps._tcp", "y", "192.0.2.66:631", "a")})
+	if c := b.only(); c.Refused != "duplicate" || !c.Known {
+		t.Errorf("candidate %+v", c)
+	}
+	if err := p.Gone(true); err != nil {
+		t.Fatal(err)
+	}
+	c := b.only()
+	if err := p.Gone(false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Begin(t.Context(), c.ID, false, nil, "Rossi"); !errors.Is(err, staff.ErrRefused) || len(rogue.Documents()) != 0 {
+		t.Errorf("candidate %+v: got %v, %d pages", c, err, len(rogue.Documents()))
+	}
+	rogue.Close()
+
 	if err := p.NewKey(); err != nil {
 		t.Fatal(err)
 	}
 	b.Found(nil) // it is not announced: where it was adopted is known
-	c := b.only()
+	c = b.only()
 	if !c.Known || !slices.Equal(c.OldKeys, old.Keys) || slices.Equal(c.Keys, old.Keys) || c.UUID != "a" {
 		t.Errorf("candidate %+v", c)
 	}

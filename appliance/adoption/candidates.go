@@ -231,6 +231,9 @@ func (s *Service) merge(answers []answer) []candidate {
 		}
 		known, isKnown := s.knownAs(a)
 		c := s.judge(a, known, isKnown)
+		if isKnown && !same(c, known, s.cfg.Now()) && slices.ContainsFunc(answers, func(o answer) bool { return o.genuine(known) }) {
+			c.Refused = duplicate
+		}
 		if !a.typed && (isKnown && same(c, known, s.cfg.Now()) || s.away(a)) {
 			continue
 		}

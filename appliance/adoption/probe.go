@@ -33,6 +33,7 @@ const (
 	unreachable = "unreachable" //
 	auth        = "auth"        // asks for a user and a password
 	noUUID      = "no_uuid"     // does not say which printer it is
+	duplicate   = "duplicate"   // says that it is a printer which still answers with the keys that were adopted
 )
 
 // endpoint is an address at which a printer might be.
@@ -209,6 +210,11 @@ func same(c candidate, known staff.Adopted, now time.Time) bool {
 		return !c.TLS && known.Risk != nil && now.Before(known.Risk.Until)
 	}
 	return !c.TLS
+}
+
+// genuine reports whether an answer is of an adopted printer, by its keys.
+func (a answer) genuine(known staff.Adopted) bool {
+	return a.err == nil && known.Link == staff.LinkTLS && secure(a.uri) && a.printer.UUID == known.UUID && within(a.keys, known.Keys)
 }
 
 // within reports whether every key is one of all.

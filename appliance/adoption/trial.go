@@ -100,6 +100,13 @@ func (s *Service) prepare(ctx context.Context, c candidate, risk *staff.Risk, by
 	case now.Refused != "" && now.Refused != plain:
 		return nil, fmt.Errorf("%s: %w", now.Refused, staff.ErrRefused)
 	}
+	s.mu.Lock()
+	known, isKnown := s.knownAs(a)
+	s.mu.Unlock()
+	if isKnown && !same(now, known, s.cfg.Now()) && known.URI != "" && s.probe(asking, typed(known.URI), false).genuine(known) {
+		// Whoever sits between could pass the page on to it, and its code would come out in the room.
+		return nil, fmt.Errorf("%s: %w", duplicate, staff.ErrRefused)
+	}
 	t := &trial{endpoint: c.endpoint, printing: true, left: tries, a: staff.Adopted{
 		UUID: now.UUID, Name: now.Name, Make: now.Make, Serial: now.serial, URI: now.URI, Keys: now.Keys, Receipt: now.Receipt, By: who(by),
 	}}
@@ -107,10 +114,7 @@ func (s *Service) prepare(ctx context.Context, c candidate, risk *staff.Risk, by
 		return nil, err
 	}
 	if t.a.Receipt {
-		s.mu.Lock()
-		known, ok := s.knownAs(a)
-		s.mu.Unlock()
-		if t.a.UUID = known.UUID; !ok {
+		if t.a.UUID = known.UUID; !isKnown {
 			t.a.UUID = newUUID()
 		}
 	}
