@@ -82,13 +82,18 @@ func (i iface) onLink(a netip.Addr) bool {
 	return slices.ContainsFunc(i.prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// told are the addresses that others shall know: link-local ones only when there is nothing better, which is Avahi's
-// rule, so that Avahi on the same machine sees its own records in ours and no conflict.
+// told are the addresses that others shall know: a link-local one only when its family has nothing better there. That is
+// Avahi's rule, so that Avahi on the same machine sees its own records in ours and no conflict.
 func (i iface) told() []netip.Addr {
-	var all []netip.Addr
-	wide := slices.ContainsFunc(i.prefixes, func(p netip.Prefix) bool { return !p.Addr().IsLinkLocalUnicast() })
+	var wide, all []netip.Addr
 	for _, p := range i.prefixes {
-		if !wide || !p.Addr().IsLinkLocalUnicast() {
+		if !p.Addr().IsLinkLocalUnicast() {
+			wide = append(wide, p.Addr())
+		}
+	}
+	for _, p := range i.prefixes {
+		better := func(a netip.Addr) bool { return a.Is6() == p.Addr().Is6() }
+		if !p.Addr().IsLinkLocalUnicast() || !slices.ContainsFunc(wide, better) {
 			all = append(all, p.Addr())
 		}
 	}

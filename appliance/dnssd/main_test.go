@@ -2,6 +2,7 @@ package dnssd
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -35,7 +36,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	if err := os.Setenv(inside, "ready"); err != nil {
+	// Tests that run side by side wait; they do not compute.
+	flag.Parse()
+	if err := errors.Join(os.Setenv(inside, "ready"), flag.Set("test.parallel", "16")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -239,6 +239,12 @@ func TestAnswers(t *testing.T) {
 			[]string{srv},
 			[]string{a},
 		},
+		{
+			"a link-local address of a family that has no other", true, wired("192.0.2.2/24", "fe80::2/64"), "192.0.2.9:5353",
+			q("sala.local.", dns.TypeAAAA),
+			[]string{"!sala.local. 120 IN AAAA fe80::2"},
+			[]string{a},
+		},
 		{"somebody else", true, dual, "192.0.2.9:5353", q("other.local.", dns.TypeA), nil, nil},
 		{
 			"link-local addresses when there is nothing else", true, wired("169.254.7.7/16", "fe80::2/64"), "169.254.1.1:5353",
