@@ -2,6 +2,7 @@ package printing
 
 import (
 	"cmp"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -10,6 +11,14 @@ import (
 	"sportello.example/kiosk/staff"
 )
 
+// schemes are the ones of the services that are used.
+var schemes = map[string]string{"_ipp._tcp": "ipp", "_ipps._tcp": "ipps"}
+
+func serviceURI(s dnssd.Service, addr netip.Addr) string {
+	u := url.URL{Scheme: schemes[s.Type], Host: hostPort(addr, s.Port), Path: "/" + strings.TrimPrefix(s.TXT["rp"], "/")}
+	return u.String()
+}
+
 // URIs returns where an approved printer announces itself, ipps first. A printer that was approved with keys, or over
 // ipps, is never spoken to in the clear. An announcement is anybody's: only the first few addresses count, and who
 // answers there has still to prove which printer it is.
@@ -17,13 +26,13 @@ func URIs(a staff.Adopted, services []dnssd.Service) []string {
 	secure := len(a.Keys) > 0 || strings.HasPrefix(a.URI, "ipps:")
 	var uris []string
 	for _, s := range services {
-		scheme := map[string]string{"_ipp._tcp": "ipp", "_ipps._tcp": "ipps"}[s.Type]
+		scheme := schemes[s.Type]
 		if scheme == "" || secure && scheme != "ipps" || normal(s.TXT["uuid"]) != normal(a.UUID) {
 			continue
 		}
 		for _, addr := range s.Addrs {
 			if len(uris) < maxAddresses {
-				uris = append(uris, (&url.URL{Scheme: scheme, Host: hostPort(addr, s.Port), Path: "/" + strings.TrimPrefix(s.TXT["rp"], "/")}).String())
+				uris = append(uris, serviceURI(s, addr))
 			}
 		}
 	}

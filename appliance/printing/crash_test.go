@@ -82,6 +82,16 @@ func (f *file) OpenPrints(context.Context) ([]printing.Row, error) {
 	return slices.DeleteFunc(rows, func(r printing.Row) bool { return !r.State.Open() }), err
 }
 
+func (f *file) UndecidedPrints(context.Context) ([]printing.Row, error) {
+	rows, err := f.rows()
+	return undecided(rows), err
+}
+
+func (f *file) SheetsSince(_ context.Context, t time.Time) (map[string]int, error) {
+	rows, err := f.rows()
+	return sheetsSince(rows, t), err
+}
+
 const crashPages = 2
 
 func crashDocument() []byte { return pdf(crashPages, 4_000_000) }
@@ -114,7 +124,7 @@ func TestMain(m *testing.M) {
 		go func() { time.Sleep(delay); die() }()
 	}
 	cfg := quick(ipptest.New(ipptest.Config{}), j)
-	cfg.Adopted = []staff.Adopted{{UUID: os.Getenv("PRINT_UUID"), URI: os.Getenv("PRINT_URI")}}
+	cfg.Adopted = []staff.Adopted{{UUID: os.Getenv("PRINT_UUID"), URI: os.Getenv("PRINT_URI"), PDF: true}}
 	s, err := printing.New(cfg)
 	if err == nil {
 		err = s.Print(context.Background(), jobOf(crashDocument(), crashPages), func(kiosk.PrintProgress) {})

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"sportello.example/appliance/dnssd"
 	"sportello.example/appliance/ipp"
@@ -19,65 +18,160 @@ import (
 	"sportello.example/kiosk/staff"
 )
 
-// errIdentity means that something else than the approved printer answered.
-var errIdentity = errors.New("another machine answers at the printer's address")
-
 // maxAddresses limits how many announced addresses of one printer are tried: an announcement is anybody's.
 const maxAddresses = 4
 
-// device is an approved printer.
+// device is an adopted printer, or one that an adoption page is printed on.
 type device struct {
-	approved staff.Adopted
-	uuid     string
-	user     string
-	now      func() time.Time
-	lock     chan struct{} // holds one token while a job or a settlement has the printer
-	hurry    chan struct{} // wakes the goroutine that looks at it
+	uuid   string
+	cfg    *Config
+	lock   chan struct{} // holds one token while a job or a settlement has the printer
+	hurry  chan struct{} // wakes the goroutine that looks at it
+	looked bool          // Run looks at it; only Run's goroutine touches this
 
 	mu        sync.Mutex
+	approved  staff.Adopted
+	retired   bool
 	announced []string               // URIs, as DNS-SD knows them
+	heard     bool                   // it was announced at some time
+	names     map[string]bool        // instances it was announced as
+	suspects  []suspect              // who else is announced as it
 	clients   map[string]*ipp.Client // by URI
 	current   string                 // URI that last answered rightly
 	last      kiosk.PrinterStatus
-	counted   bool  // it has counted an impression of some job
-	countless bool  // it has completed a job and counted no impression of it
-	open      []Row // jobs of the past that must be looked after when the printer answers
+	seen      ipp.Printer // as it last said
+	presence  staff.Presence
+	fault     string      // key that answered instead of the adopted ones
+	counted   bool        // it has counted an impression of some job
+	countless bool        // it has completed a job and counted no impression of it
+	open      []Row       // jobs of the past that must be looked after when the printer answers
+	queue     []staff.Job // ours that have not ended
 }
 
-func newDevice(a staff.Adopted, cfg Config) (*device, error) {
-	d := &device{
-		approved: a, uuid: normal(a.UUID), user: cfg.User, now: cfg.Now, lock: make(chan struct{}, 1),
-		hurry: make(chan struct{}, 1), clients: map[string]*ipp.Client{},
-		last: kiosk.PrinterStatus{State: kiosk.PrinterOffline, Trouble: kiosk.TroubleUnreachable, Since: cfg.Now()},
+func newDevice(a staff.Adopted, cfg *Config) *device {
+	a.UUID = normal(a.UUID)
+	return &device{
+		approved: a, uuid: a.UUID, cfg: cfg, lock: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
+		clients: map[string]*ipp.Client{}, names: map[string]bool{}, presence: staff.Unreachable,
+		last: kiosk.PrinterStatus{
+			UUID: a.UUID, Name: a.Name, State: kiosk.PrinterOffline, Trouble: kiosk.TroubleUnreachable, Since: cfg.Now(),
+		},
 	}
-	if d.uuid == "" {
-		return nil, fmt.Errorf("approved printer %q has no UUID", a.URI)
-	}
-	if a.URI != "" {
-		if _, err := d.client(a.URI); err != nil {
-			return nil, err
-		}
-	} else if _, err := ipp.New(ipp.Config{URI: "ipps://printer/", Pins: a.Keys}); err != nil {
-		return nil, err
-	}
-	return d, nil
 }
 
 func normal(uuid string) string {
 	return strings.TrimPrefix(strings.ToLower(strings.TrimSpace(uuid)), "urn:uuid:")
 }
 
-// client returns the client for a URI. The caller holds mu, or nobody else knows d yet.
+// check says what is wrong with how it was adopted. That a risk acceptance has ended is not: such a printer is refused
+// when it is used, and staff are told.
+func (d *device) check() error {
+	a := d.approved
+	began := d.cfg.Now()
+	if a.Risk != nil {
+		began = a.Risk.At
+	}
+	if a.URI != "" {
+		if _, err := d.config(a.URI); err != nil {
+			return err
+		}
+		return permitted(a, a.URI, began)
+	}
+	if len(a.Keys) == 0 && a.Link == "" {
+		return nil // wherever it announces itself is looked at then
+	}
+	_, err := d.config("ipps://printer/")
+	return cmp.Or(err, permitted(a, "ipps://printer/", began))
+}
+
+// config makes a client without a connection.
+func (d *device) config(uri string) (*ipp.Client, error) {
+	cfg := ipp.Config{URI: uri, Pins: d.approved.Keys, User: d.cfg.User, UUID: d.uuid, Dial: d.cfg.Dial}
+	if d.approved.Link == staff.LinkDedicated {
+		cfg.Interface = d.approved.Interface
+	}
+	return ipp.New(cfg)
+}
+
+// client returns the client for a URI that documents may go to now. The caller holds mu.
 func (d *device) client(uri string) (*ipp.Client, error) {
+	if err := permitted(d.approved, uri, d.cfg.Now()); err != nil {
+		return nil, fmt.Errorf("%w: %w", errIdentity, err)
+	}
 	if c := d.clients[uri]; c != nil {
 		return c, nil
 	}
-	c, err := ipp.New(ipp.Config{URI: uri, Pins: d.approved.Keys, User: d.user})
+	c, err := d.config(uri)
 	if err != nil {
 		return nil, err
 	}
 	d.clients[uri] = c
 	return c, nil
+}
+
+// allowed says why nothing may be sent to uri now.
+func (d *device) allowed(uri string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := permitted(d.approved, uri, d.cfg.Now()); err != nil {
+		return fmt.Errorf("%w: %w", errIdentity, err)
+	}
+	return nil
+}
+
+func (d *device) adoption() staff.Adopted {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.approved
+}
+
+// readopt takes up what has changed of its adoption. What is being printed is finished as it was begun.
+func (d *device) readopt(a staff.Adopted) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.retired = false
+	if !slices.Equal(a.Keys, d.approved.Keys) || a.Link != d.approved.Link || a.Interface != d.approved.Interface {
+		d.closeClients(nil)
+		d.current = ""
+	}
+	d.approved = a
+	d.last.Name = cmp.Or(d.last.Name, a.Name)
+}
+
+func (d *device) retire() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.retired = true
+}
+
+// active reports whether documents may go to it.
+func (d *device) active() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.retired
+}
+
+// finished reports whether it is retired and has nothing more to do.
+func (d *device) finished() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.retired && len(d.open) == 0 && len(d.queue) == 0
+}
+
+func (d *device) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closeClients(nil)
+}
+
+// closeClients forgets the clients whose URI is not to be kept. The caller holds mu.
+func (d *device) closeClients(keep func(uri string) bool) {
+	for uri, c := range d.clients {
+		if keep == nil || !keep(uri) {
+			c.Close()
+			delete(d.clients, uri)
+		}
+	}
 }
 
 func (d *device) tryLock() bool {
@@ -98,118 +192,34 @@ func (d *device) wake() {
 	}
 }
 
-// found picks the addresses at which this printer announces itself. It reports whether they are others than before.
+// found picks the addresses at which this printer announces itself. It reports whether anything changed.
 func (d *device) found(services []dnssd.Service) bool {
-	uris := URIs(d.approved, services)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if slices.Equal(uris, d.announced) {
+	uris := URIs(d.approved, services)
+	suspects := d.suspected(services)
+	if slices.Equal(uris, d.announced) && slices.EqualFunc(suspects, d.suspects, func(a, b suspect) bool { return a.uri == b.uri }) {
 		return false
 	}
-	d.announced = uris
-	for uri, c := range d.clients {
-		if uri != d.approved.URI && uri != d.current && !slices.Contains(uris, uri) {
-			c.Close()
-			delete(d.clients, uri)
-		}
-	}
+	d.announced, d.suspects = uris, suspects
+	d.heard = d.heard || len(uris) > 0
+	d.closeClients(func(uri string) bool {
+		return uri == d.approved.URI || uri == d.current || slices.Contains(uris, uri)
+	})
 	return true
 }
 
 func hostPort(a netip.Addr, port int) string { return net.JoinHostPort(a.String(), strconv.Itoa(port)) }
 
-// askCurrent asks the printer how it is where it last answered, or where it was approved. Its errors are errIdentity or
-// what package ipp returns.
-func (d *device) askCurrent(ctx context.Context) (*ipp.Client, ipp.Printer, error) {
-	d.mu.Lock()
-	uri := cmp.Or(d.current, d.approved.URI)
-	var c *ipp.Client
-	err := fmt.Errorf("%w: no address is known", ipp.ErrUnreachable)
-	if uri != "" {
-		c, err = d.client(uri)
-	}
-	d.mu.Unlock()
-	if err != nil {
-		return nil, ipp.Printer{}, err
-	}
-	p, err := d.askAt(ctx, c)
-	if err != nil {
-		return nil, p, err
-	}
-	d.settledAt(uri)
-	return c, p, nil
-}
-
-// askElsewhere asks at all other addresses at once, because each that is dead costs the whole timeout. Without a right
-// answer it returns the most telling error.
-func (d *device) askElsewhere(ctx context.Context, err error) (*ipp.Client, ipp.Printer, error) {
-	d.mu.Lock()
-	var others []*ipp.Client
-	for _, uri := range append([]string{d.approved.URI}, d.announced...) {
-		if uri == "" || uri == cmp.Or(d.current, d.approved.URI) {
-			continue
-		}
-		if c, cerr := d.client(uri); cerr == nil && !slices.Contains(others, c) {
-			others = append(others, c)
-		}
-	}
-	d.mu.Unlock()
-	type answer struct {
-		c   *ipp.Client
-		p   ipp.Printer
-		err error
-	}
-	answers := make(chan answer)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	for _, c := range others {
-		go func() {
-			p, err := d.askAt(ctx, c)
-			answers <- answer{c, p, err}
-		}()
-	}
-	var right *answer
-	for range others {
-		a := <-answers
-		switch {
-		case a.err == nil && right == nil:
-			right = &a
-			cancel()
-		case errors.Is(a.err, errIdentity):
-			err = a.err // that somebody else answers says more than that nobody does
-		}
-	}
-	if right == nil {
-		return nil, ipp.Printer{}, err
-	}
-	d.settledAt(right.c.URI())
-	return right.c, right.p, nil
-}
-
-// settledAt remembers where the printer answered.
-func (d *device) settledAt(uri string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.current = uri
-}
-
-func (d *device) askAt(ctx context.Context, c *ipp.Client) (ipp.Printer, error) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	p, err := c.Printer(ctx)
-	if errors.Is(err, ipp.ErrKey) {
-		return p, fmt.Errorf("%w: %w", errIdentity, err)
-	}
-	if err == nil && p.UUID != d.uuid {
-		return p, fmt.Errorf("%w: %s says it is %q", errIdentity, c.URI(), p.UUID)
-	}
-	return p, err
-}
-
+// status says how it is for those who want to print.
 func (d *device) status() kiosk.PrinterStatus {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.last
+	now := d.last
+	if d.blocking() != "" {
+		now.State, now.Trouble = kiosk.PrinterAttention, kiosk.TroubleBlocked
+	}
+	return now
 }
 
 // judge remembers how the printer is and reports whether that is new.
@@ -217,11 +227,25 @@ func (d *device) judge(p ipp.Printer, err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := d.last
-	if err == nil {
-		now.Name = cmp.Or(p.Name, d.uuid)
+	d.fault = ""
+	switch {
+	case err == nil:
+		now.Name = cmp.Or(p.Name, d.approved.Name, d.uuid)
+		d.seen, d.presence = p, staff.Online
+		if d.heard && len(d.announced) == 0 {
+			d.presence = staff.Asleep
+		}
+	case errors.Is(err, errIdentity):
+		d.presence = staff.WrongIdentity
+		var other *strangerError
+		if errors.As(err, &other) {
+			d.fault = other.key
+		}
+	case d.presence != staff.Asleep: // whether its port is open is found out later
+		d.presence = staff.Unreachable
 	}
 	now.State, now.Trouble = kiosk.PrinterReady, kiosk.TroubleNone
-	switch trouble := troubleFor(p, err); {
+	switch trouble := d.troubleFor(p, err); {
 	case trouble == kiosk.TroubleUnreachable && err != nil:
 		now.State, now.Trouble = kiosk.PrinterOffline, trouble
 	case trouble != kiosk.TroubleNone:
@@ -233,50 +257,45 @@ func (d *device) judge(p ipp.Printer, err error) bool {
 		return false
 	}
 	if now.State != d.last.State || now.Trouble != d.last.Trouble {
-		now.Since = d.now()
+		now.Since = d.cfg.Now()
 	}
 	d.last = now
 	return true
 }
 
-// troubleFor says what keeps a printer that answered so from printing A4.
-func troubleFor(p ipp.Printer, err error) kiosk.Trouble {
+// plan says how a document is printed on p. The caller holds mu, or nobody else knows d.
+func (d *device) plan(p ipp.Printer) (Planned, kiosk.Trouble) {
+	if _, picture := formatFor(p, d.approved); picture != nil && d.cfg.Raster == nil && !p.Auth {
+		return Planned{}, kiosk.TroubleFormat
+	}
+	return Plan(p, d.approved)
+}
+
+// trouble is what keeps a printer that answered so from printing A4.
+func (d *device) trouble(p ipp.Printer, err error) kiosk.Trouble {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.troubleFor(p, err)
+}
+
+// troubleFor is trouble for a caller that holds mu.
+func (d *device) troubleFor(p ipp.Printer, err error) kiosk.Trouble {
 	switch {
 	case errors.Is(err, errIdentity):
 		return kiosk.TroubleIdentity
-	case errors.Is(err, ipp.ErrUnreachable):
+	case errors.Is(err, ipp.ErrAuth):
+		return kiosk.TroubleAuth
+	case errors.Is(err, ipp.ErrUnreachable), errors.Is(err, context.DeadlineExceeded):
 		return kiosk.TroubleUnreachable
 	case err != nil:
 		return kiosk.TroubleOther
 	}
-	_, trouble := Plan(p)
-	// An empty tray is empty before it is the wrong one; a printer without PDF needs no paper.
-	if trouble == kiosk.TroubleFormat {
+	_, trouble := d.plan(p)
+	// An empty tray is empty before it is the wrong one; a printer that cannot draw a document needs no paper.
+	if trouble == kiosk.TroubleFormat || trouble == kiosk.TroubleAuth {
 		return trouble
 	}
 	return cmp.Or(troubleOf(p), trouble)
-}
-
-// remember puts a row on the list of what must be looked after.
-func (d *device) remember(row Row) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.open = append(d.open, row)
-}
-
-func (d *device) hasOpen() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return len(d.open) > 0
-}
-
-// takeOpen empties the list.
-func (d *device) takeOpen() []Row {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	rows := d.open
-	d.open = nil
-	return rows
 }
 
 // learn learns from a job, anybody's, whether the printer counts impressions.

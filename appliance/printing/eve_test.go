@@ -34,7 +34,7 @@ func onEve(t *testing.T, cfg eve.Config, scheme string) (*eve.Printer, *printing
 	}
 	j := &memory{}
 	scfg := quick(ipptest.New(ipptest.Config{}), j)
-	scfg.Adopted = []staff.Adopted{{UUID: is.UUID, URI: p.URI(scheme)}}
+	scfg.Adopted = []staff.Adopted{{UUID: is.UUID, URI: p.URI(scheme), PDF: true}}
 	return p, spooler(t, scfg), j
 }
 

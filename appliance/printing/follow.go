@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sportello.example/appliance/ipp"
 	"sportello.example/kiosk"
+	"sportello.example/kiosk/staff"
 )
 
 const (
@@ -26,11 +28,14 @@ func (r *run) send(ctx context.Context) error {
 	if err := r.save(Sending); err != nil {
 		return r.withdraw(ctx, false, err)
 	}
+	if err := r.d.allowed(r.client.URI()); err != nil {
+		return r.withdraw(ctx, false, err)
+	}
 	r.say(kiosk.PrintProgress{State: kiosk.PrintSending})
 	sending, cut := context.WithCancel(context.WithoutCancel(ctx))
 	answered := make(chan error, 1)
-	client, id := r.client, r.row.JobID
-	go func() { answered <- client.Send(sending, id, ipp.PDF, r.job.PDF) }()
+	client, id, format, doc := r.client, r.row.JobID, r.plan.Ticket.Format, r.doc
+	go func() { answered <- client.Send(sending, id, format, doc) }()
 	// hangUp ends the sending and says how it went, nil when the document arrived whole. The printer is asked to cancel
 	// first, because a document that just breaks off is printed as far as it came.
 	heard := false
@@ -56,7 +61,7 @@ func (r *run) send(ctx context.Context) error {
 			if err != nil {
 				return r.broken(ctx, err)
 			}
-			sent = true
+			sent, r.row.Sent = true, len(r.doc)
 			_ = r.save(Sent) // too late to stop: the row says "sending", which is read more carefully
 		case <-ctx.Done():
 			job, end := r.s.stop(ctx, r.client, r.row)
@@ -72,9 +77,14 @@ func (r *run) send(ctx context.Context) error {
 			if unknown++; unknown < unknownLimit {
 				continue
 			}
-			return r.uncertain(kiosk.TroubleOther, err, false)
+			// Also one that was switched off and on may still have the job, under another number.
+			job, found, known := find(context.WithoutCancel(ctx), r.client, r.row)
+			if found {
+				r.seen = job
+			}
+			return r.uncertain(kiosk.TroubleOther, err, !known || found && !job.State.Ended())
 		case err != nil:
-			trouble := troubleFor(ipp.Printer{}, err)
+			trouble := r.d.trouble(ipp.Printer{}, err)
 			if !r.gone() {
 				r.say(kiosk.PrintProgress{State: kiosk.PrintStopped, Page: r.said.Page, Trouble: trouble})
 				continue
@@ -87,7 +97,7 @@ func (r *run) send(ctx context.Context) error {
 			}
 			return r.uncertain(trouble, err, true)
 		}
-		unknown, r.away = 0, time.Time{}
+		unknown, r.away, r.seen = 0, time.Time{}, job
 		if job.State.Ended() {
 			if sent || job.State != ipp.JobCompleted {
 				return r.over(ctx, job, hangUp())
@@ -125,6 +135,7 @@ func (r *run) where(ctx context.Context, printer *ipp.Printer, asked *time.Time)
 		// The printer may have got another address meanwhile; then the job is asked for there the next time.
 		r.client, *printer = c, p
 		if p.UpTime < r.row.UpTime {
+			r.row.Restarted = true
 			return job, fmt.Errorf("%w: it was switched off and on", errUnknown)
 		}
 	}
@@ -171,18 +182,53 @@ func (r *run) progress(job ipp.Job, printer ipp.Printer, sent bool) {
 // over closes a job that the printer has ended while it was followed. sending is how the sending of the document went.
 func (r *run) over(ctx context.Context, job ipp.Job, sending error) error {
 	trouble := kiosk.TroubleOther
-	for _, reason := range job.Reasons {
-		switch reason {
-		case "document-format-error", "document-unprintable-error", "unsupported-document-format":
-			trouble = kiosk.TroubleFormat
+	if undrawable(job) {
+		trouble = kiosk.TroubleFormat
+	}
+	out := r.ended(ctx, job, sending, Failed, trouble, fmt.Errorf("the printer ended the job: %v %v", job.State, job.Reasons))
+	return r.asPicture(job, nil, out)
+}
+
+// undrawable reports whether the printer gave a job up because it could not draw the document.
+func undrawable(job ipp.Job) bool {
+	return slices.ContainsFunc(job.Reasons, func(r string) bool {
+		return r == "document-format-error" || r == "document-unprintable-error" || r == "unsupported-document-format"
+	})
+}
+
+// asPicture asks for the document to be sent as a picture when all of this is known: the printer has given the job up,
+// because it could not draw its PDF, and no sheet came out. out is how the attempt ended, err how the sending failed.
+func (r *run) asPicture(job ipp.Job, err, out error) error {
+	if out == nil || kiosk.AsPrintError(out).Outcome != kiosk.NothingPrinted || job.State != ipp.JobAborted || r.drawn != nil ||
+		r.s.cfg.Raster == nil || !undrawable(job) && !ipp.IsStatus(err, ipp.StatusFormatError, ipp.StatusUnprintable) {
+		return out
+	}
+	a := r.d.adoption()
+	a.Raster = true
+	if p := r.d.lastSeen(); p.Formats != nil {
+		if format, _ := formatFor(p, a); format == "" {
+			return out
 		}
 	}
-	return r.ended(ctx, job, sending, Failed, trouble, fmt.Errorf("the printer ended the job: %v %v", job.State, job.Reasons))
+	return againError{error: out, raster: true}
+}
+
+func (d *device) lastSeen() ipp.Printer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.seen
 }
 
 // broken settles a document whose sending failed.
 func (r *run) broken(ctx context.Context, err error) error {
 	trouble := troubleIn(err)
+	var te *ipp.TransportError
+	switch {
+	case errors.As(err, &te):
+		r.row.Sent = te.Sent
+	case !nothingArrived(err):
+		r.row.Sent = len(r.doc)
+	}
 	job, end := r.s.stop(ctx, r.client, r.row)
 	var out error
 	switch {
@@ -195,15 +241,29 @@ func (r *run) broken(ctx context.Context, err error) error {
 	default:
 		out = r.nothing(Failed, trouble, err)
 	}
+	if end == ended {
+		if out = r.asPicture(job, err, out); errors.As(out, new(againError)) {
+			return out
+		}
+	}
 	var se *ipp.StatusError
-	if kiosk.AsPrintError(out).Outcome != kiosk.NothingPrinted || errors.As(err, &se) && !se.Later() {
+	if out == nil || kiosk.AsPrintError(out).Outcome != kiosk.NothingPrinted || trouble == kiosk.TroubleIdentity ||
+		errors.As(err, &se) && !se.Later() {
 		return out // it would refuse again
 	}
-	return againError{out}
+	return againError{error: out}
 }
 
 // stopped settles a job that was cancelled because ctx ended.
 func (r *run) stopped(ctx context.Context, sending error, job ipp.Job, end ending) error {
+	r.row.Sent = len(r.doc)
+	var te *ipp.TransportError
+	if errors.As(sending, &te) {
+		r.row.Sent = te.Sent
+	}
+	if job.State != 0 {
+		r.seen = job
+	}
 	switch {
 	case end == ended:
 		return r.ended(ctx, job, sending, Cancelled, r.trouble, ctx.Err())
@@ -217,11 +277,13 @@ func (r *run) stopped(ctx context.Context, sending error, job ipp.Job, end endin
 // document went, state how the row ends if no sheet came out; t and err say why it ended.
 func (r *run) ended(ctx context.Context, job ipp.Job, sending error, state State, t kiosk.Trouble, err error) error {
 	r.d.learn(job)
+	r.seen = job
 	out := max(0, job.Impressions)
 	allOut := job.State == ipp.JobCompleted || job.State == ipp.JobCanceled && 0 < out && out >= r.row.Pages
 	switch {
 	case allOut && sending == nil: // else it is the end of half a document
 		_ = r.save(Done) // the paper is out: a row that says "printing" is settled by asking
+		r.s.printed()
 		r.s.cfg.Log.Info("printed", "print", r.row.ID, "kind", r.row.Kind, "pages", r.row.Pages)
 		return nil
 	case out == 0 && nothingArrived(sending), r.s.noSheet(ctx, r.d, r.client, job):
@@ -229,7 +291,7 @@ func (r *run) ended(ctx context.Context, job ipp.Job, sending error, state State
 	case job.State != ipp.JobCompleted && 0 < out && out < r.row.Pages:
 		_ = r.save(Cancelled) // an ended row is never needed
 		r.s.cfg.Log.Warn("printed in part", "print", r.row.ID, "kind", r.row.Kind, "sheets", out, "pages", r.row.Pages)
-		return fail(t, kiosk.PartlyPrinted, err)
+		return r.fail(t, kiosk.PartlyPrinted, err)
 	}
 	return r.uncertain(t, err, false)
 }
@@ -239,7 +301,7 @@ func (r *run) ended(ctx context.Context, job ipp.Job, sending error, state State
 // (server-error-job-canceled, document-format-error) may come from a printer that prints while it reads.
 func nothingArrived(err error) bool {
 	var te *ipp.TransportError
-	return errors.As(err, &te) && te.Sent == 0 || ipp.IsStatus(err, ipp.StatusFormat, ipp.StatusValues, ipp.StatusConflict,
+	return errors.As(err, &te) && te.Sent == 0 || errors.Is(err, ipp.ErrKey) || errors.Is(err, ipp.ErrIdentity) || ipp.IsStatus(err, ipp.StatusFormat, ipp.StatusValues, ipp.StatusConflict,
 		ipp.StatusOperation, ipp.StatusVersion, ipp.StatusUnavailable, ipp.StatusNotAcceptingJobs, ipp.StatusBusy, ipp.StatusTooManyJobs)
 }
 
@@ -247,17 +309,37 @@ func nothingArrived(err error) bool {
 func (r *run) leave(t kiosk.Trouble, err error) error {
 	_ = r.save(Created) // at worst the row says "sending", which is read more carefully
 	r.d.remember(r.row)
-	return fail(t, kiosk.NothingPrinted, err)
+	return r.fail(t, kiosk.NothingPrinted, err)
 }
 
-// uncertain ends the attempt without knowing what came out. With pursue the job is cancelled when the printer can be
-// reached again, lest its sheet comes out for the next visitor.
+// maxWhy is how much is stored of what happened, in bytes.
+const maxWhy = 300
+
+// uncertain ends the attempt without knowing what came out, and stores what is known. With pursue the job may still give
+// a sheet: it is cancelled when the printer can be reached again, and nothing else goes there before it has ended.
 func (r *run) uncertain(t kiosk.Trouble, err error, pursue bool) error {
+	if r.row.Kind == kindTest {
+		_ = r.save(Cancelled) // nobody has to look for a page that says nothing of anybody
+		if pursue {
+			r.d.remember(r.row)
+		}
+		return r.fail(t, kiosk.Uncertain, err)
+	}
+	r.row = evidence(r.row, r.seen)
+	r.row.Why, r.row.Pursue = fmt.Sprintf("%.*s", maxWhy, err.Error()), pursue
 	_ = r.save(Uncertain) // a row that is still open is settled as uncertain or better
 	if pursue {
-		r.d.remember(r.row)
+		r.s.block(r.d, r.row)
 	}
+	r.s.raise(staff.AlarmUncertain, r.d.uuid, r.d.status().Name, "", "")
 	r.s.cfg.Log.Error("nobody knows what was printed", "print", r.row.ID, "kind", r.row.Kind, "printer", r.row.PrinterURI,
 		"job", r.row.JobID, "err", err)
-	return fail(t, kiosk.Uncertain, err)
+	return r.fail(t, kiosk.Uncertain, err)
+}
+
+// printed has today's sheets counted anew.
+func (s *Spooler) printed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sheets.stale = true
 }

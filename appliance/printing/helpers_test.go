@@ -53,6 +53,28 @@ func (m *memory) OpenPrints(context.Context) ([]printing.Row, error) {
 	return slices.DeleteFunc(slices.Clone(m.rows), func(r printing.Row) bool { return !r.State.Open() }), nil
 }
 
+func (m *memory) UndecidedPrints(context.Context) ([]printing.Row, error) {
+	return undecided(m.all()), nil
+}
+
+func (m *memory) SheetsSince(_ context.Context, t time.Time) (map[string]int, error) {
+	return sheetsSince(m.all(), t), nil
+}
+
+func undecided(rows []printing.Row) []printing.Row {
+	return slices.DeleteFunc(rows, func(r printing.Row) bool { return r.State != printing.Uncertain || r.Verdict != "" })
+}
+
+func sheetsSince(rows []printing.Row, t time.Time) map[string]int {
+	n := map[string]int{}
+	for _, r := range rows {
+		if r.State == printing.Done && !r.Updated.Before(t) {
+			n[r.PrinterUUID] += r.Pages
+		}
+	}
+	return n
+}
+
 func (m *memory) all() []printing.Row {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -94,7 +116,7 @@ func start(t *testing.T, cfg ipptest.Config) *ipptest.Printer {
 // quick is a configuration with short waits for p.
 func quick(p *ipptest.Printer, j printing.Journal) printing.Config {
 	return printing.Config{
-		Adopted: []staff.Adopted{{UUID: p.UUID(), URI: p.URI()}}, Journal: j,
+		Adopted: []staff.Adopted{{UUID: p.UUID(), URI: p.URI(), PDF: true}}, Journal: j,
 		Idle: 50 * time.Millisecond, Active: 20 * time.Millisecond, Poll: 10 * time.Millisecond,
 		Gone: 500 * time.Millisecond, Busy: 3 * time.Second, Grace: time.Second,
 		Log: slog.New(slog.NewTextHandler(discard{}, nil)), Now: time.Now,

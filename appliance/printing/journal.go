@@ -15,22 +15,25 @@ type State string
 
 // The states of a row. The stored words are never renamed.
 const (
-	Queued    State = "queued"    // nothing was said to the printer
-	Creating  State = "creating"  // Create-Job may have been sent
-	Created   State = "created"   // the job exists without a document and keeps everybody else from printing
-	Sending   State = "sending"   // some of the document may have arrived
-	Sent      State = "sent"      // the document arrived whole
-	Printing  State = "printing"  // the printer said that it prints
-	Done      State = "done"      // the printer said that the last sheet is out
-	Failed    State = "failed"    // ended, and no sheet came out
-	Cancelled State = "cancelled" // ended before the last sheet: given up, or printed in part
-	Uncertain State = "uncertain" // ended, and nobody can say what came out without looking
+	Queued    State = "queued"          // nothing was said to the printer
+	Creating  State = "creating"        // Create-Job may have been sent
+	Created   State = "created"         // the job exists without a document and keeps everybody else from printing
+	Sending   State = "sending"         // some of the document may have arrived
+	Sent      State = "sent"            // the document arrived whole
+	Printing  State = "printing"        // the printer said that it prints
+	Done      State = "done"            // the printer said that the last sheet is out
+	Failed    State = "nothing-printed" // ended, and no sheet came out
+	Cancelled State = "cancelled"       // ended before the last sheet: given up, or printed in part
+	Uncertain State = "uncertain"       // ended, and nobody can say what came out without looking
 )
+
+// failedBefore is what older programs wrote for Failed.
+const failedBefore State = "failed"
 
 // Open reports whether the print has not ended: such rows are settled with the printer after a restart.
 func (s State) Open() bool {
 	switch s {
-	case Done, Failed, Cancelled, Uncertain:
+	case Done, Failed, failedBefore, Cancelled, Uncertain:
 		return false
 	}
 	return true
@@ -41,10 +44,10 @@ type Row struct {
 	ID          string    // random; also the job-name, by which the job is found when its id was never heard
 	Session     string    // of the visit
 	Kiosk       int       //
-	Kind        string    // certificate | declaration | slip
-	SHA256      string    // of the document, hex
+	Kind        string    // certificate | declaration | slip | test
+	SHA256      string    // of the PDF, hex
 	Pages       int       //
-	Bytes       int       // of the document
+	Bytes       int       // of the document, as it is sent
 	State       State     //
 	JobID       int       // 0 until the job is known
 	JobUUID     string    // "" when the printer gives none
@@ -63,6 +66,9 @@ type Row struct {
 	Sheets    int    `json:",omitempty"`
 	Restarted bool   `json:",omitempty"`
 	Why       string `json:",omitempty"`
+
+	// Pursue says that the printer has not said that the job has ended: its sheet may still come out.
+	Pursue bool `json:",omitempty"`
 
 	// What somebody found in the tray. Only an Uncertain row has it, and only once.
 	Verdict   kiosk.Verdict `json:",omitempty"`

@@ -2,25 +2,39 @@ package printing
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"sportello.example/appliance/ipp"
+	"sportello.example/appliance/raster"
 	"sportello.example/kiosk"
+	"sportello.example/kiosk/staff"
 )
 
-// Plan says how a document is printed on p: as PDF, on A4, on one side. When it cannot be, the Trouble says why:
-// TroubleFormat and TroubleMedia for what p is or has in its trays. It looks at nothing but p.
+// Planned is how a document is printed.
+type Planned struct {
+	Ticket ipp.Ticket
+	Raster *raster.PrintOptions // what picture is made of it first; nil: it is sent as PDF
+}
+
+// Plan says how a document is printed on p, which was adopted as a: on A4, on one side, as PDF when p takes it and its
+// drawing was judged right, else as a picture. When it cannot be, the Trouble says why: TroubleAuth, TroubleFormat and
+// TroubleMedia for what p is or has in its trays. It looks at nothing but p and a.
 //
 // A4 must be something p knows and has: a printer that is asked for paper it has not may take Letter instead and cut
 // off the end of every line.
-func Plan(p ipp.Printer) (ipp.Ticket, kiosk.Trouble) {
-	if !slices.Contains(p.Formats, ipp.PDF) {
-		return ipp.Ticket{}, kiosk.TroubleFormat
+func Plan(p ipp.Printer, a staff.Adopted) (Planned, kiosk.Trouble) {
+	if p.Auth {
+		return Planned{}, kiosk.TroubleAuth
+	}
+	format, picture := formatFor(p, a)
+	if format == "" {
+		return Planned{}, kiosk.TroubleFormat
 	}
 	if !supportsA4(p) || !a4Ready(p) {
-		return ipp.Ticket{}, kiosk.TroubleMedia
+		return Planned{}, kiosk.TroubleMedia
 	}
-	t := ipp.Ticket{Format: ipp.PDF}
+	t := ipp.Ticket{Format: format}
 	if slices.Contains(p.MediaCol, "media-size") {
 		t.Size = ipp.A4
 	} else {
@@ -33,8 +47,74 @@ func Plan(p ipp.Printer) (ipp.Ticket, kiosk.Trouble) {
 	if slices.Contains(p.Qualities, 4) {
 		t.Quality = 4
 	}
-	return t, kiosk.TroubleNone
+	return Planned{t, picture}, kiosk.TroubleNone
 }
+
+// formatFor is what a document goes as, "" for nothing: what p guesses (application/octet-stream) it guesses wrongly.
+func formatFor(p ipp.Printer, a staff.Adopted) (string, *raster.PrintOptions) {
+	if slices.Contains(p.Formats, ipp.PDF) && a.PDF && !a.Raster {
+		return ipp.PDF, nil
+	}
+	if slices.Contains(p.Formats, ipp.URF) {
+		if o, ok := urf(p.URF); ok {
+			return ipp.URF, &o
+		}
+	}
+	if slices.Contains(p.Formats, ipp.PWG) {
+		o := raster.PrintOptions{Format: raster.PWG, DPI: resolution(p.PWGResolutions)}
+		for _, c := range []raster.Color{raster.Gray, raster.RGB, raster.Black} {
+			if slices.Contains(p.PWGTypes, string(c)) && o.DPI > 0 {
+				o.Color = c
+				return ipp.PWG, &o
+			}
+		}
+	}
+	return "", nil
+}
+
+// urf reads urf-supported: "W8" and "SRGB24" are pixels, "RS300-600" resolutions.
+func urf(supported []string) (raster.PrintOptions, bool) {
+	o := raster.PrintOptions{Format: raster.URF}
+	for _, s := range supported {
+		rs, ok := strings.CutPrefix(s, "RS")
+		if !ok {
+			continue
+		}
+		var all []int
+		for part := range strings.SplitSeq(rs, "-") {
+			if n, err := strconv.Atoi(part); err == nil {
+				all = append(all, n)
+			}
+		}
+		o.DPI = resolution(all)
+	}
+	switch {
+	case slices.Contains(supported, "W8"):
+		o.Color = raster.Gray
+	case slices.Contains(supported, "SRGB24"):
+		o.Color = raster.RGB
+	}
+	return o, o.DPI > 0 && o.Color != ""
+}
+
+// resolution picks one of those supported, in dpi: what text needs and no more, for a picture takes time to send. It is
+// 0 when none can be made.
+func resolution(supported []int) int {
+	best := 0
+	for _, n := range supported {
+		switch {
+		case n < 150 || n > 600:
+		case n == 300:
+			return n
+		case best == 600:
+		case n == 600, best == 0, abs(n-300) < abs(best-300):
+			best = n
+		}
+	}
+	return best
+}
+
+func abs(n int) int { return max(n, -n) }
 
 // wish returns the first of the wanted values that is supported; "" leaves the printer its default.
 func wish(supported []string, wanted ...string) string {
@@ -70,62 +150,4 @@ func mediaRefused(attributes []string) bool {
 	return slices.ContainsFunc(attributes, func(a string) bool {
 		return a == "media" || a == "media-col" || strings.HasPrefix(a, "media-size")
 	})
-}
-
-// words maps printer-state-reasons (RFC 8011 §5.4.12, PWG 5100.9) to what a person must do, the most urgent first.
-var words = []struct {
-	trouble kiosk.Trouble
-	reasons []string
-}{
-	{kiosk.TroubleJam, []string{"media-jam"}},
-	{kiosk.TroubleCover, []string{"cover-open", "door-open", "interlock-open"}},
-	{kiosk.TroubleTray, []string{"input-tray-missing"}},
-	{kiosk.TroublePaper, []string{"media-empty", "media-needed"}},
-	{kiosk.TroubleToner, []string{"toner-empty", "marker-supply-empty"}},
-	{kiosk.TroubleOutputFull, []string{"output-area-full"}},
-	{kiosk.TroublePaused, []string{"paused", "moving-to-paused", "stopped-partly", "stopping"}},
-	{kiosk.TroubleUnreachable, []string{"shutdown", "timed-out", "connecting-to-device"}},
-}
-
-// troubleOf says what keeps p from printing. A reason counts when it is an error, when p has stopped, and when it can
-// mean nothing else than that p waits for a hand: some printers never say "error". A reason we have no word for counts
-// only when p has stopped; the others are for the staff.
-func troubleOf(p ipp.Printer) kiosk.Trouble {
-	stopped := p.State == ipp.PrinterStopped
-	for _, w := range words {
-		for _, r := range p.Reasons {
-			reason, severity := severityOf(r)
-			if !slices.Contains(w.reasons, reason) {
-				continue
-			}
-			switch {
-			case stopped, reason == "media-needed", reason == "media-empty" && traysEmpty(p):
-				return w.trouble
-			case severity == "error" && w.trouble != kiosk.TroubleUnreachable:
-				return w.trouble
-			}
-		}
-	}
-	switch {
-	case stopped:
-		return kiosk.TroubleOther
-	case !p.Accepting:
-		return kiosk.TroublePaused
-	}
-	return kiosk.TroubleNone
-}
-
-// severityOf splits "media-empty-error"; a reason without a severity is an error (RFC 8011 §5.4.12).
-func severityOf(r string) (reason, severity string) {
-	for _, s := range []string{"report", "warning", "error"} {
-		if reason, ok := strings.CutSuffix(r, "-"+s); ok {
-			return reason, s
-		}
-	}
-	return r, "error"
-}
-
-// traysEmpty reports whether every tray that knows how many sheets it holds holds none.
-func traysEmpty(p ipp.Printer) bool {
-	return len(p.TrayLevels) > 0 && !slices.ContainsFunc(p.TrayLevels, func(n int) bool { return n > 0 })
 }

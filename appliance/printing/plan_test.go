@@ -5,6 +5,7 @@ import (
 
 	"sportello.example/appliance/ipp"
 	"sportello.example/kiosk"
+	"sportello.example/kiosk/staff"
 )
 
 func office() ipp.Printer {
@@ -61,7 +62,7 @@ func TestPlan(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			p := office()
 			tt.change(&p)
-			if got, trouble := Plan(p); got != tt.want || trouble != tt.trouble {
+			if got, trouble := Plan(p, staff.Adopted{PDF: true}); got.Ticket != tt.want || trouble != tt.trouble {
 				t.Errorf("got %+v, %q; want %+v, %q", got, trouble, tt.want, tt.trouble)
 			}
 		})
@@ -87,7 +88,12 @@ func TestTroubleOf(t *testing.T) {
 		{"jam before paper", ipp.PrinterStopped, []string{"media-empty-error", "media-jam-error"}, nil, kiosk.TroubleJam},
 		{"low toner is for the staff", ipp.PrinterIdle, []string{"toner-low", "marker-supply-low-warning", "media-low-error"}, nil, ""},
 		{"a reason we have no word for", ipp.PrinterIdle, []string{"fuser-under-temp-error"}, nil, ""},
-		{"a reason we have no word for stops it", ipp.PrinterStopped, []string{"fuser-over-temp-error"}, nil, kiosk.TroubleOther},
+		{"a reason we have no word for stops it", ipp.PrinterStopped, []string{"com.example-lamp-error"}, nil, kiosk.TroubleOther},
+		{"too hot", ipp.PrinterIdle, []string{"fuser-over-temp-error"}, nil, kiosk.TroubleHot},
+		{"waste full", ipp.PrinterIdle, []string{"toner-low", "marker-waste-full-error"}, nil, kiosk.TroubleWaste},
+		{"waste almost full is for the staff", ipp.PrinterIdle, []string{"marker-waste-almost-full-error"}, nil, ""},
+		{"says other for anything", ipp.PrinterIdle, []string{"other"}, nil, ""},
+		{"its memory is full", ipp.PrinterIdle, []string{"spool-area-full-error"}, nil, kiosk.TroubleBusy},
 		{"stopped without a reason", ipp.PrinterStopped, nil, nil, kiosk.TroubleOther},
 		{"paused", ipp.PrinterStopped, []string{"paused"}, nil, kiosk.TroublePaused},
 		{"connecting while it prints", ipp.PrinterProcessing, []string{"connecting-to-device"}, nil, ""},

@@ -1,15 +1,19 @@
 package printing
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sportello.example/appliance/ipp"
+	"sportello.example/appliance/raster"
 	"sportello.example/kiosk"
+	"sportello.example/kiosk/staff"
 )
 
 // run is one attempt to print a document: one row of the journal, one job at the printer.
@@ -17,36 +21,75 @@ type run struct {
 	s       *Spooler
 	d       *device
 	job     kiosk.PrintJob
+	picture bool // not as PDF: the printer could not draw it
 	row     Row
 	client  *ipp.Client
+	plan    Planned
+	doc     []byte               // as it is sent
+	drawn   *raster.PrintOptions // how doc was drawn; nil: it was not
 	report  func(kiosk.PrintProgress)
 	said    kiosk.PrintProgress
 	trouble kiosk.Trouble // what last kept the printer from going on
 	away    time.Time     // since when the printer does not answer; zero while it does
+	seen    ipp.Job       // what it last said of the job
 }
 
 // againError asks for a second attempt: no sheet of the first came out.
-type againError struct{ error }
+type againError struct {
+	error
+	raster bool // the printer took the document and could not draw it: as a picture it may
+	moved  bool // nothing was tried: another printer can be
+}
 
-// Print implements kiosk.Printer. The document is sent a second time only when the connection broke while it was being
-// sent and the printer has said that no sheet came out, and then only once.
-func (s *Spooler) Print(ctx context.Context, job kiosk.PrintJob, report func(kiosk.PrintProgress)) error {
-	if len(s.devices) == 0 {
-		return fail(kiosk.TroubleNoPrinter, kiosk.NothingPrinted, errors.New("no printer is approved"))
-	}
+// Print implements kiosk.Printer. The document is sent a second time only when the printer has said that no sheet came
+// out, and then only once after the connection broke while it was being sent, and once as a picture after the printer
+// could not draw it.
+func (s *Spooler) Print(ctx context.Context, job kiosk.PrintJob, report func(kiosk.PrintProgress)) (err error) {
 	if len(job.PDF) == 0 || sha256.Sum256(job.PDF) != job.SHA256 {
 		return fail(kiosk.TroubleOther, kiosk.NothingPrinted, errors.New("the document is not the one that was checked"))
 	}
-	for attempt := 1; ; attempt++ {
-		err := s.attempt(ctx, job, report)
-		var again againError
-		if !errors.As(err, &again) {
+	if !s.load(ctx) {
+		return fail(kiosk.TroubleOther, kiosk.NothingPrinted, errors.New("the journal cannot be read: it may be known that a sheet waits in a printer"))
+	}
+	var again Row
+	if job.Reprint != nil {
+		first, release, refused := s.again(job)
+		if refused != nil {
+			return refused
+		}
+		defer func() { release(err == nil || kiosk.AsPrintError(err).Outcome != kiosk.NothingPrinted) }()
+		again.Of, again.Number = cmp.Or(first.Of, first.ID), first.Number+1
+	}
+	var printed bool
+	if printed, err = s.slip(ctx, job, report); printed {
+		return err
+	}
+	return s.print(ctx, job, again, report)
+}
+
+// print prints job, as the reprint that again describes if it is one.
+func (s *Spooler) print(ctx context.Context, job kiosk.PrintJob, again Row, report func(kiosk.PrintProgress)) error {
+	broken, picture := 0, false
+	for {
+		d, err := s.pick(job.Printer)
+		if err != nil {
 			return err
 		}
-		if attempt == 2 || ctx.Err() != nil {
-			return again.error
+		r := s.run(d, job, report)
+		r.picture, r.row.Of, r.row.Number = picture, again.Of, again.Number
+		err = r.attempt(ctx)
+		var second againError
+		switch {
+		case !errors.As(err, &second):
+			return err
+		case ctx.Err() != nil, second.raster && picture, !second.raster && !second.moved && broken > 0:
+			return second.error
+		case second.raster:
+			picture, job.Printer = true, d.uuid
+		case !second.moved:
+			broken++
 		}
-		s.cfg.Log.Warn("document sent again", "err", again.error)
+		s.cfg.Log.Warn("document sent again", "picture", picture, "err", second.error)
 	}
 }
 
@@ -54,29 +97,54 @@ func fail(t kiosk.Trouble, o kiosk.PrintOutcome, err error) error {
 	return &kiosk.PrintError{Trouble: t, Outcome: o, Err: err}
 }
 
-func (s *Spooler) attempt(ctx context.Context, job kiosk.PrintJob, report func(kiosk.PrintProgress)) error {
-	d := s.best()
-	r := &run{s: s, d: d, job: job, report: report, row: Row{
+// fail is why the attempt ended.
+func (r *run) fail(t kiosk.Trouble, o kiosk.PrintOutcome, err error) error {
+	return &kiosk.PrintError{Trouble: t, Outcome: o, Print: r.row.ID, Err: err}
+}
+
+func (s *Spooler) run(d *device, job kiosk.PrintJob, report func(kiosk.PrintProgress)) *run {
+	return &run{s: s, d: d, job: job, report: report, doc: job.PDF, row: Row{
 		ID: newID(), Session: job.Session, Kiosk: job.Kiosk, Kind: job.Kind, SHA256: hex.EncodeToString(job.SHA256[:]),
 		Pages: job.Pages, Bytes: len(job.PDF), PrinterUUID: d.uuid,
 	}}
+}
+
+func (r *run) attempt(ctx context.Context) error {
+	defer r.d.wake()
+	defer r.d.unqueue(r.row.ID)
 	if err := r.save(Queued); err != nil {
-		return fail(kiosk.TroubleOther, kiosk.NothingPrinted, err)
+		return r.fail(kiosk.TroubleOther, kiosk.NothingPrinted, err)
 	}
-	if !d.tryLock() {
+	if !r.d.tryLock() {
 		r.say(kiosk.PrintProgress{State: kiosk.PrintWaiting})
 		select {
-		case d.lock <- struct{}{}:
+		case r.d.lock <- struct{}{}:
 		case <-ctx.Done():
 			return r.nothing(Cancelled, kiosk.TroubleBusy, ctx.Err())
 		}
 	}
-	defer d.unlock()
-	defer d.wake()
+	defer r.d.unlock()
 	if err := r.create(ctx); err != nil {
 		return err
 	}
 	return r.send(ctx)
+}
+
+// enqueue notes how far a job of ours is.
+func (d *device) enqueue(row Row) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if i := slices.IndexFunc(d.queue, func(j staff.Job) bool { return j.ID == row.ID }); i >= 0 {
+		d.queue[i].State = string(row.State)
+		return
+	}
+	d.queue = append(d.queue, staff.Job{ID: row.ID, Kiosk: row.Kiosk, Kind: row.Kind, State: string(row.State), Since: d.cfg.Now()})
+}
+
+func (d *device) unqueue(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.queue = slices.DeleteFunc(d.queue, func(j staff.Job) bool { return j.ID == id })
 }
 
 // say reports progress if it is new.
@@ -93,6 +161,7 @@ func (r *run) say(p kiosk.PrintProgress) {
 // stopping, and an older row is the more careful one.
 func (r *run) save(state State) error {
 	r.row.State = state
+	r.d.enqueue(r.row)
 	err := r.s.write(r.row)
 	if err == nil {
 		return nil
@@ -115,7 +184,7 @@ func (s *Spooler) write(row Row) error {
 // nothing ends the attempt when it is known that no sheet came out.
 func (r *run) nothing(state State, t kiosk.Trouble, err error) error {
 	_ = r.save(state) // an ended row is never needed: save has logged it
-	return fail(t, kiosk.NothingPrinted, err)
+	return r.fail(t, kiosk.NothingPrinted, err)
 }
 
 // pause waits d, or until ctx ends: then it is false.
@@ -130,20 +199,22 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// ready waits until the printer can print and says how.
-func (r *run) ready(ctx context.Context) (ipp.Ticket, ipp.Printer, error) {
+// ready waits until the printer can print, and plans how.
+func (r *run) ready(ctx context.Context) (ipp.Printer, error) {
 	for {
 		c, p, err := r.s.ask(ctx, r.d)
-		trouble := troubleFor(p, err)
+		trouble := r.d.trouble(p, err)
 		switch {
 		case ctx.Err() != nil:
 		case errors.Is(err, errIdentity):
-			return ipp.Ticket{}, p, r.nothing(Failed, trouble, err)
-		case trouble == kiosk.TroubleFormat, trouble == kiosk.TroubleMedia && !supportsA4(p):
-			return ipp.Ticket{}, p, r.nothing(Failed, trouble, fmt.Errorf("%s cannot print A4 from PDF", c.URI()))
+			return p, r.nothing(Failed, trouble, err)
+		case err == nil && (trouble == kiosk.TroubleFormat || trouble == kiosk.TroubleAuth || trouble == kiosk.TroubleMedia && !supportsA4(p)):
+			return p, r.nothing(Failed, trouble, fmt.Errorf("%s cannot print the document on A4", c.URI()))
+		case trouble == kiosk.TroubleAuth:
+			return p, r.nothing(Failed, trouble, err)
 		case err != nil:
 			if r.gone() {
-				return ipp.Ticket{}, p, r.nothing(Failed, trouble, err)
+				return p, r.nothing(Failed, trouble, err)
 			}
 			r.say(kiosk.PrintProgress{State: kiosk.PrintStopped, Trouble: trouble})
 		case trouble != kiosk.TroubleNone:
@@ -154,15 +225,50 @@ func (r *run) ready(ctx context.Context) (ipp.Ticket, ipp.Printer, error) {
 			if r.d.hasOpen() {
 				r.s.settle(ctx, r.d)
 			}
+			if r.d.blockedBy() != "" {
+				r.s.warn(r.d)
+				err := r.nothing(Failed, kiosk.TroubleBlocked, errBlocked)
+				if r.s.elsewhere(r.job, r.d) {
+					return p, againError{error: err, moved: true}
+				}
+				return p, err
+			}
 			r.client = c
-			t, _ := Plan(p)
-			t.Name = r.row.ID
-			return t, p, nil
+			a := r.d.adoption()
+			a.Raster = a.Raster || r.picture
+			if r.plan, trouble = Plan(p, a); trouble == kiosk.TroubleNone {
+				r.plan.Ticket.Name = r.row.ID
+				return p, nil
+			}
+			return p, r.nothing(Failed, trouble, errors.New("the printer takes no picture"))
 		}
 		if !pause(ctx, r.s.cfg.Poll) {
-			return ipp.Ticket{}, p, r.nothing(Cancelled, trouble, context.Cause(ctx))
+			return p, r.nothing(Cancelled, trouble, context.Cause(ctx))
 		}
 	}
+}
+
+// draw makes the picture that the plan wants, if it is not made yet. again has the printer asked anew: that took a while.
+func (r *run) draw(ctx context.Context) (again bool, err error) {
+	want := r.plan.Raster
+	switch {
+	case want == nil:
+		r.doc, r.drawn = r.job.PDF, nil
+		return false, nil
+	case r.drawn != nil && *r.drawn == *want:
+		return false, nil
+	case r.s.cfg.Raster == nil:
+		return false, r.nothing(Failed, kiosk.TroubleFormat, errors.New("the printer takes no PDF"))
+	}
+	doc, err := r.s.cfg.Raster.Print(ctx, r.job.PDF, *want)
+	switch {
+	case ctx.Err() != nil:
+		return false, r.nothing(Cancelled, r.trouble, ctx.Err())
+	case err != nil:
+		return false, r.nothing(Failed, kiosk.TroubleOther, fmt.Errorf("document not drawn: %w", err))
+	}
+	r.doc, r.drawn = doc, want
+	return true, nil
 }
 
 // gone notes that the printer does not answer and reports whether that has lasted too long.
@@ -179,10 +285,17 @@ func (r *run) create(ctx context.Context) error {
 	var busySince time.Time
 	wait, next := time.Second, 2*time.Second // CUPS waits in Fibonacci's steps too
 	for tries := 1; ; {
-		ticket, p, err := r.ready(ctx)
+		p, err := r.ready(ctx)
 		if err != nil {
 			return err
 		}
+		// Before there is a job: it would keep everybody from the printer while its document is being drawn.
+		if again, err := r.draw(ctx); err != nil {
+			return err
+		} else if again {
+			continue
+		}
+		ticket := r.plan.Ticket
 		ignored, err := r.client.Validate(ctx, ticket)
 		switch {
 		case err == nil && mediaRefused(ignored):
@@ -197,7 +310,10 @@ func (r *run) create(ctx context.Context) error {
 			return r.nothing(Cancelled, r.trouble, ctx.Err())
 		}
 
-		r.row.PrinterURI, r.row.UpTime = r.client.URI(), p.UpTime
+		if err := r.d.allowed(r.client.URI()); err != nil {
+			return r.nothing(Failed, kiosk.TroubleIdentity, err)
+		}
+		r.row.PrinterURI, r.row.UpTime, r.row.Bytes = r.client.URI(), p.UpTime, len(r.doc)
 		if err := r.save(Creating); err != nil {
 			return r.nothing(Failed, kiosk.TroubleOther, err)
 		}
@@ -262,17 +378,17 @@ func (r *run) adopt(ctx context.Context) (job ipp.Job, found bool, err error) {
 				return job, found && !job.State.Ended(), nil
 			}
 		}
-		trouble := troubleFor(p, err)
+		trouble := r.d.trouble(p, err)
 		switch {
 		case errors.Is(err, errIdentity), r.gone():
 			r.d.remember(r.row)
-			return ipp.Job{}, false, fail(trouble, kiosk.NothingPrinted, fmt.Errorf("Create-Job was not answered: %w", ipp.ErrUnreachable))
+			return ipp.Job{}, false, r.fail(trouble, kiosk.NothingPrinted, fmt.Errorf("Create-Job was not answered: %w", ipp.ErrUnreachable))
 		case trouble != kiosk.TroubleNone:
 			r.say(kiosk.PrintProgress{State: kiosk.PrintStopped, Trouble: trouble})
 		}
 		if !pause(ctx, r.s.cfg.Poll) {
 			r.d.remember(r.row)
-			return ipp.Job{}, false, fail(trouble, kiosk.NothingPrinted, ctx.Err()) // the job, if there is one, has no document
+			return ipp.Job{}, false, r.fail(trouble, kiosk.NothingPrinted, ctx.Err()) // the job, if there is one, has no document
 		}
 	}
 }
@@ -301,8 +417,10 @@ func later(err error) bool {
 func troubleIn(err error) kiosk.Trouble {
 	var se *ipp.StatusError
 	switch {
-	case errors.Is(err, ipp.ErrKey):
+	case errors.Is(err, ipp.ErrKey), errors.Is(err, ipp.ErrIdentity), errors.Is(err, errIdentity):
 		return kiosk.TroubleIdentity
+	case errors.Is(err, ipp.ErrAuth):
+		return kiosk.TroubleAuth
 	case errors.Is(err, ipp.ErrUnreachable):
 		return kiosk.TroubleUnreachable
 	case !errors.As(err, &se):

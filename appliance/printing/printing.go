@@ -11,7 +11,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -19,7 +18,6 @@ import (
 	"time"
 
 	"sportello.example/appliance/dnssd"
-	"sportello.example/appliance/ipp"
 	"sportello.example/appliance/raster"
 	"sportello.example/kiosk"
 	"sportello.example/kiosk/staff"
@@ -40,43 +38,61 @@ type Config struct {
 	Cleared  func(staff.AlarmKind, string)
 	Moved    func(uuid, uri string) // an adopted printer answered at another address: to be remembered; nil: nobody is told
 	// Dial makes connections to printers instead of the network, for simulated ones; nil: the network.
-	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
-	Day    func() time.Time // midnight before now, in the branch's time zone; nil: of Now's location
-	User   string           // requesting-user-name: the box, never a person; "" means "sportello"
-	Idle   time.Duration    // between looks at a printer that is well; 0 means 2.5 s
-	Active time.Duration    // between looks at a printer with trouble; 0 means 1.5 s
-	Poll   time.Duration    // between looks at a job; 0 means 250 ms
-	Gone   time.Duration    // how long a printer may be away before a job on it is given up; 0 means 60 s
-	Busy   time.Duration    // how long somebody else's job is waited for; 0 means 3 min
-	Grace  time.Duration    // how long a cancelled job may take to end; 0 means 5 s
-	Log    *slog.Logger
-	Now    func() time.Time
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Day  func() time.Time // midnight before now, in the branch's time zone; nil: of Now's location
+	// TestPage makes a page for the printer of that name that says nothing of anybody; nil: there is none.
+	TestPage func(printer string) ([]byte, error)
+	User     string        // requesting-user-name: the box, never a person; "" means "sportello"
+	Idle     time.Duration // between looks at a printer that is well, while nobody is at a kiosk; 0 means 30 s
+	// Session is between looks at a printer that is well, while somebody is; 0 means 5 s, which has a power cut noticed
+	// within 10 s.
+	Session time.Duration
+	Active  time.Duration // between looks at a printer with trouble; 0 means 1.5 s
+	Poll    time.Duration // between looks at a job; 0 means 250 ms
+	Gone    time.Duration // how long a printer may be away before a job on it is given up; 0 means 60 s
+	Busy    time.Duration // how long somebody else's job is waited for; 0 means 3 min
+	Grace   time.Duration // how long a cancelled job may take to end; 0 means 5 s
+	Log     *slog.Logger
+	Now     func() time.Time
 }
 
-// probeTimeout is how long a printer may take to say how it is.
-const probeTimeout = 2 * time.Second
-
-// Spooler prints on the branch's printers. It is the box's kiosk.Printer.
+// Spooler prints on the branch's printers. It is the box's kiosk.Printer and its staff.Spool.
 type Spooler struct {
-	cfg     Config
-	devices []*device
+	cfg      Config
+	changed  chan struct{} // wakes Run: there are other printers
+	adopting sync.Mutex    // held while printers come and go
 
 	mu       sync.Mutex
+	adopted  []staff.Adopted
+	devices  []*device // in order of preference; retired ones behind, until they have finished
+	receipts []*receipt
+	services []dnssd.Service
 	status   kiosk.PrinterStatus
 	watchers []func(kiosk.PrinterStatus)
+	reprints map[string]reprint // that staff decided, by the ID of the first print
+	sheets   sheets
 
 	loading sync.Mutex
 	loaded  bool // the journal's open rows have been read
 
+	deciding sync.Mutex // held while rows are changed that wait for a decision
+
+	alarming sync.Mutex // held while Alarm and Cleared are called, so that they are told in order
+	raised   map[alarmKey]staff.Alarm
+
 	telling sync.Mutex // held while watchers are called, so that they see changes in order
 }
 
-var _ kiosk.Printer = (*Spooler)(nil)
+var (
+	_ kiosk.Printer = (*Spooler)(nil)
+	_ staff.Spool   = (*Spooler)(nil)
+)
 
 // New checks cfg. It does not look at any printer: Run does.
 func New(cfg Config) (*Spooler, error) {
 	cfg.User = cmp.Or(cfg.User, "sportello")
-	cfg.Idle = cmp.Or(cfg.Idle, 2500*time.Millisecond)
+	cfg.Idle = cmp.Or(cfg.Idle, 30*time.Second)
+	cfg.Session = cmp.Or(cfg.Session, 5*time.Second)
 	cfg.Active = cmp.Or(cfg.Active, 1500*time.Millisecond)
 	cfg.Poll = cmp.Or(cfg.Poll, 250*time.Millisecond)
 	cfg.Gone = cmp.Or(cfg.Gone, time.Minute)
@@ -85,18 +101,19 @@ func New(cfg Config) (*Spooler, error) {
 	if cfg.Journal == nil || cfg.Log == nil || cfg.Now == nil {
 		return nil, errors.New("printing: a journal, a log and a clock are needed")
 	}
-	s := &Spooler{cfg: cfg}
-	for _, a := range cfg.Adopted {
-		d, err := newDevice(a, cfg)
-		if err != nil {
-			return nil, fmt.Errorf("printing: %w", err)
+	if cfg.Day == nil {
+		cfg.Day = func() time.Time {
+			now := cfg.Now()
+			return time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, now.Location())
 		}
-		if slices.ContainsFunc(s.devices, func(o *device) bool { return o.uuid == d.uuid }) {
-			return nil, fmt.Errorf("printing: printer %s is approved twice", d.uuid)
-		}
-		s.devices = append(s.devices, d)
+	}
+	s := &Spooler{
+		cfg: cfg, changed: make(chan struct{}, 1), raised: map[alarmKey]staff.Alarm{}, reprints: map[string]reprint{},
 	}
 	s.status = s.overall()
+	if err := s.Adopt(cfg.Adopted); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -105,61 +122,76 @@ func New(cfg Config) (*Spooler, error) {
 // It returns nil.
 func (s *Spooler) Run(ctx context.Context) error {
 	var running sync.WaitGroup
-	for _, d := range s.devices {
-		running.Go(func() { s.look(ctx, d) })
-	}
-	if len(s.devices) == 0 {
+	for ctx.Err() == nil {
 		s.load(ctx)
+		for _, d := range s.all() {
+			if !d.looked {
+				d.looked = true
+				running.Go(func() { s.look(ctx, d) })
+			}
+		}
+		s.mu.Lock()
+		receipts := s.receipts
+		s.mu.Unlock()
+		for _, r := range receipts {
+			if !r.looked {
+				r.looked = true
+				running.Go(func() { s.lookAtReceipt(ctx, r) })
+			}
+		}
+		select {
+		case <-s.changed:
+		case <-ctx.Done():
+		}
 	}
-	<-ctx.Done()
 	running.Wait()
 	return nil
 }
 
-// look watches one printer.
-func (s *Spooler) look(ctx context.Context, d *device) {
-	for ctx.Err() == nil {
-		s.load(ctx)
-		if _, _, err := s.ask(ctx, d); err == nil && d.hasOpen() && d.tryLock() {
-			s.settle(ctx, d)
-			d.unlock()
-		}
-		pause := s.cfg.Idle
-		if d.status().Trouble != kiosk.TroubleNone {
-			pause = min(s.cfg.Active, pause)
-		}
-		select {
-		case <-d.hurry:
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-	}
+// all returns the printers, those too that are retired and have not finished.
+func (s *Spooler) all() []*device {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.devices)
 }
 
-// ask asks d how it is, remembers it, and tells the watchers.
-func (s *Spooler) ask(ctx context.Context, d *device) (*ipp.Client, ipp.Printer, error) {
-	c, p, err := d.askCurrent(ctx)
-	for last := false; ; last = true {
-		if err != nil && ctx.Err() != nil {
-			return nil, p, err // nobody waited long enough to blame the printer
-		}
-		if d.judge(p, err) {
-			s.tell()
-		}
-		if err == nil || last {
-			return c, p, err
-		}
-		c, p, err = d.askElsewhere(ctx, err)
-	}
+// active returns the printers that documents may go to, in order of preference.
+func (s *Spooler) active() []*device {
+	return slices.DeleteFunc(s.all(), func(d *device) bool { return !d.active() })
 }
 
-// Found says what DNS-SD knows. Announcements of printers that are not approved are ignored.
+// device returns a printer by its UUID, also a retired one that has not finished; nil without one.
+func (s *Spooler) device(uuid string) *device {
+	for _, d := range s.all() {
+		if d.uuid == normal(uuid) {
+			return d
+		}
+	}
+	return nil
+}
+
+// Found says what DNS-SD knows. Announcements of printers that are not adopted are ignored; that one is not announced
+// any more has it asked whether it is there.
 func (s *Spooler) Found(services []dnssd.Service) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.services = services
+	s.found()
+}
+
+// found tells every printer what is announced. The caller holds mu.
+func (s *Spooler) found() {
 	for _, d := range s.devices {
-		if d.found(services) {
+		if d.found(s.services) {
 			d.wake()
 		}
 	}
+}
+
+func (s *Spooler) heard() []dnssd.Service {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.services
 }
 
 // Status says how the branch's printer is: of several, the one that would print next.
@@ -172,7 +204,7 @@ func (s *Spooler) Status() kiosk.PrinterStatus {
 // Printers says how every adopted printer is that documents may go to, in order of preference.
 func (s *Spooler) Printers() []kiosk.PrinterStatus {
 	var all []kiosk.PrinterStatus
-	for _, d := range s.devices {
+	for _, d := range s.active() {
 		all = append(all, d.status())
 	}
 	return all
@@ -206,16 +238,39 @@ func (s *Spooler) tell() {
 // usefulness orders states by how soon they give paper.
 var usefulness = []kiosk.PrinterState{kiosk.PrinterReady, kiosk.PrinterBusy, kiosk.PrinterAttention, kiosk.PrinterOffline}
 
-// best is the printer that would print next; nil without any.
+// best is the printer that would print next; nil without any. What a person has to clear up first comes last.
 func (s *Spooler) best() *device {
 	var best *device
-	rank := len(usefulness)
-	for _, d := range s.devices {
-		if r := slices.Index(usefulness, d.status().State); r >= 0 && r < rank {
+	rank := 0
+	for _, d := range s.active() {
+		now := d.status()
+		r := slices.Index(usefulness, now.State)
+		switch now.Trouble {
+		case kiosk.TroubleIdentity, kiosk.TroubleAuth, kiosk.TroubleFormat:
+			r += len(usefulness)
+		case kiosk.TroubleBlocked:
+			r += 2 * len(usefulness)
+		}
+		if best == nil || r < rank {
 			best, rank = d, r
 		}
 	}
 	return best
+}
+
+// pick chooses the printer for a job: the one that the citizen chose, else the best. Its error is a *kiosk.PrintError.
+func (s *Spooler) pick(uuid string) (*device, error) {
+	d := s.best()
+	if uuid != "" {
+		d = s.device(uuid)
+	}
+	switch {
+	case d == nil || !d.active():
+		return nil, fail(kiosk.TroubleNoPrinter, kiosk.NothingPrinted, errors.New("no such printer is adopted"))
+	case d.blockedBy() != "":
+		return nil, fail(kiosk.TroubleBlocked, kiosk.NothingPrinted, errBlocked)
+	}
+	return d, nil
 }
 
 func (s *Spooler) overall() kiosk.PrinterStatus {
@@ -223,28 +278,4 @@ func (s *Spooler) overall() kiosk.PrinterStatus {
 		return d.status()
 	}
 	return kiosk.PrinterStatus{State: kiosk.PrinterNone, Trouble: kiosk.TroubleNoPrinter, Since: s.cfg.Now()}
-}
-
-// load reads the journal's open rows once. Those of printers that are not approved any more are closed as they are.
-func (s *Spooler) load(ctx context.Context) {
-	s.loading.Lock()
-	defer s.loading.Unlock()
-	if s.loaded {
-		return
-	}
-	rows, err := s.cfg.Journal.OpenPrints(ctx)
-	if err != nil {
-		s.cfg.Log.Error("open prints not read", "err", err)
-		return
-	}
-	s.loaded = true
-	for _, row := range rows {
-		i := slices.IndexFunc(s.devices, func(d *device) bool { return d.uuid == normal(row.PrinterUUID) })
-		if i >= 0 {
-			s.devices[i].remember(row)
-			continue
-		}
-		row.State = lost(row.State)
-		s.closeRow(row, "its printer is not approved any more")
-	}
 }

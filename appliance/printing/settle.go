@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"sportello.example/appliance/ipp"
+	"sportello.example/kiosk/staff"
 )
 
 // ending is what is known of a job that should end.
@@ -48,7 +49,7 @@ func find(ctx context.Context, c *ipp.Client, row Row) (job ipp.Job, found, know
 	if row.JobID > 0 {
 		job, err := c.Job(ctx, row.JobID)
 		switch {
-		case err == nil && job.State != 0 && ours(row, job):
+		case err == nil && job.State != 0 && certainly(row, job):
 			return job, true, true
 		case errors.Is(err, ipp.ErrUnreachable):
 			return ipp.Job{}, false, false
@@ -62,11 +63,17 @@ func find(ctx context.Context, c *ipp.Client, row Row) (job ipp.Job, found, know
 		} else if err != nil {
 			return ipp.Job{}, false, false
 		}
-		if i := slices.IndexFunc(jobs, func(j ipp.Job) bool { return j.Name == row.ID && ours(row, j) }); i >= 0 {
+		if i := slices.IndexFunc(jobs, func(j ipp.Job) bool { return j.Name == row.ID && certainly(row, j) }); i >= 0 {
 			return jobs[i], true, true
 		}
 	}
 	return ipp.Job{}, false, true
+}
+
+// certainly reports whether a job is the row's, also if the printer may have been switched off and on: then its number
+// says nothing, and there are printers that make a job-uuid out of the number.
+func certainly(row Row, j ipp.Job) bool {
+	return ours(row, j) && (j.Name == row.ID || j.UUID != "" && j.UUID == row.JobUUID && !row.Restarted)
 }
 
 // noSheet reports whether the printer has said that an ended job gave no sheet: it was canceled or aborted, and counts 0
@@ -89,39 +96,65 @@ func (s *Spooler) noSheet(ctx context.Context, d *device, c *ipp.Client, job ipp
 
 // settle looks after the jobs of the past at a printer that answers. The caller holds d's lock.
 func (s *Spooler) settle(ctx context.Context, d *device) {
-	for _, row := range d.takeOpen() {
-		c, _, err := s.ask(ctx, d)
-		if err != nil || !s.settleRow(ctx, d, c, row) {
+	for _, row := range d.openRows() {
+		c, p, err := s.ask(ctx, d)
+		if err != nil {
+			return
+		}
+		row.Restarted = row.Restarted || p.UpTime < row.UpTime
+		if row, done := s.settleRow(ctx, d, c, row); done {
+			d.settled(row.ID)
+		} else {
 			d.remember(row)
 		}
 	}
+	s.unblock(d)
 }
 
 // settleRow finds out what became of a job that nobody followed to its end, and cancels it if it goes on: the visit it
-// belonged to is over, and its sheet would be the next visitor's. It is false when the printer could not be asked.
-func (s *Spooler) settleRow(ctx context.Context, d *device, c *ipp.Client, row Row) bool {
+// belonged to is over, and its sheet would be the next visitor's. done is false as long as it must be asked for again: the
+// printer could not be asked, or has not ended it.
+func (s *Spooler) settleRow(ctx context.Context, d *device, c *ipp.Client, row Row) (_ Row, done bool) {
 	job, found, known := find(ctx, c, row)
 	if !known {
-		return false
+		return row, false
 	}
 	if found && !job.State.Ended() {
 		row.JobID, row.JobUUID = job.ID, job.UUID
 		var end ending
 		if job, end = s.stop(ctx, c, row); end == stillThere {
-			// It was told to stop and does not: with a document it may yet print.
-			if ctx.Err() != nil || lost(row.State) == Failed {
-				return false
+			if ctx.Err() != nil || row.State.Open() && lost(row) == Failed {
+				return row, false
 			}
-			found = false
+			// It was told to stop and does not: with a document it may yet print. Staff can look at least.
+			if row.State.Open() {
+				row = evidence(row, job)
+				row.State = lost(row)
+				s.closeRow(row, "its job does not end")
+			}
+			return row, !row.Pursue
 		}
 		found = found && end == ended
 	}
+	if !found {
+		job = ipp.Job{}
+	}
+	pursued := row.Pursue
+	row.Pursue = false
 	if !row.State.Open() {
-		return true
+		if pursued {
+			if err := s.amend(evidence(row, job)); err != nil {
+				s.cfg.Log.Error("print not journalled", "print", row.ID, "state", row.State, "err", err)
+				row.Pursue = true
+				return row, false // after a power cut it would keep everybody from the printer again
+			}
+			s.cfg.Log.Warn("the job of an uncertain print has ended", "print", row.ID, "state", job.State)
+		}
+		return row, true
 	}
 	why := "its job was not found"
 	wasWhole := row.State == Sent || row.State == Printing
-	state := lost(row.State)
+	state := lost(row)
 	switch {
 	case !found:
 	case job.State == ipp.JobCompleted && wasWhole:
@@ -131,24 +164,45 @@ func (s *Spooler) settleRow(ctx context.Context, d *device, c *ipp.Client, row R
 	default:
 		why = "its job ended as " + job.State.String()
 	}
+	if state == Uncertain {
+		row = evidence(row, job)
+	}
 	row.State = state
 	s.closeRow(row, why)
-	return true
+	return row, true
 }
 
 // lost is how a print ends whose job nobody can tell about.
-func lost(s State) State {
-	switch s {
+func lost(row Row) State {
+	switch row.State {
 	case Queued, Creating, Created:
 		return Failed
+	}
+	if row.Kind == kindTest {
+		return Cancelled // nobody has to look for a page that says nothing of anybody
 	}
 	return Uncertain
 }
 
 // closeRow writes the end of a print that a power cut interrupted.
 func (s *Spooler) closeRow(row Row, why string) {
+	if row.State == Uncertain {
+		row.Why = why
+		if row.Sent == 0 {
+			row.Sent = row.Bytes // the power cut took what was known
+		}
+		if row.JobState == "" {
+			row.Sheets = unknownSheets
+		}
+	}
 	if err := s.write(row); err != nil {
 		s.cfg.Log.Error("print not journalled", "print", row.ID, "state", row.State, "err", err)
 	}
 	s.cfg.Log.Warn("interrupted print closed", "print", row.ID, "kind", row.Kind, "state", row.State, "why", why)
+	switch row.State {
+	case Uncertain:
+		s.raise(staff.AlarmUncertain, normal(row.PrinterUUID), s.nameOf(row.PrinterUUID), "", "")
+	case Done:
+		s.printed()
+	}
 }

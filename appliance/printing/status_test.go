@@ -96,7 +96,7 @@ func TestFollowsAnnouncements(t *testing.T) {
 	t.Run("finds an approved printer without an address", func(t *testing.T) {
 		p := start(t, ipptest.Config{UUID: uuid})
 		cfg := quick(p, &memory{})
-		cfg.Adopted = []staff.Adopted{{UUID: "urn:uuid:" + strings.ToUpper(uuid)}}
+		cfg.Adopted = []staff.Adopted{{UUID: "urn:uuid:" + strings.ToUpper(uuid), PDF: true}}
 		s := spooler(t, cfg)
 		run(t, s)
 		s.Found([]dnssd.Service{service(t, p, uuid)})
@@ -119,7 +119,7 @@ func TestFollowsAnnouncements(t *testing.T) {
 	t.Run("does not believe an announcement", func(t *testing.T) {
 		imposter := start(t, ipptest.Config{UUID: "bbbbbbbb-2222-4333-8444-555555555555"})
 		cfg := quick(imposter, &memory{})
-		cfg.Adopted = []staff.Adopted{{UUID: uuid}}
+		cfg.Adopted = []staff.Adopted{{UUID: uuid, PDF: true}}
 		s := spooler(t, cfg)
 		run(t, s)
 		s.Found([]dnssd.Service{service(t, imposter, uuid)})
@@ -132,7 +132,7 @@ func TestFollowsAnnouncements(t *testing.T) {
 		plain := start(t, ipptest.Config{UUID: uuid})
 		secure := start(t, ipptest.Config{UUID: uuid, TLS: true})
 		cfg := quick(plain, &memory{})
-		cfg.Adopted = []staff.Adopted{{UUID: uuid, Keys: []string{secure.Pin()}}}
+		cfg.Adopted = []staff.Adopted{{UUID: uuid, Keys: []string{secure.Pin()}, PDF: true}}
 		s := spooler(t, cfg)
 		run(t, s)
 		s.Found([]dnssd.Service{service(t, plain, uuid)})
@@ -160,7 +160,7 @@ func TestPrefersTheReadyPrinter(t *testing.T) {
 	first := start(t, ipptest.Config{Name: "uno"})
 	second := start(t, ipptest.Config{Name: "due"})
 	cfg := quick(first, &memory{})
-	cfg.Adopted = append(cfg.Adopted, staff.Adopted{UUID: second.UUID(), URI: second.URI()})
+	cfg.Adopted = append(cfg.Adopted, staff.Adopted{UUID: second.UUID(), URI: second.URI(), PDF: true})
 	s := spooler(t, cfg)
 	run(t, s)
 	until(t, "the first", 2*time.Second, func() bool { st := s.Status(); return st.State == kiosk.PrinterReady && st.Name == "uno" })

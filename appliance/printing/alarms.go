@@ -1,0 +1,239 @@
+package printing
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"sportello.example/appliance/dnssd"
+	"sportello.example/appliance/ipp"
+	"sportello.example/kiosk/staff"
+)
+
+// riskSoon is how long before its end a risk acceptance is an alarm.
+const riskSoon = 30 * 24 * time.Hour
+
+// raise tells that somebody must look at a printer, once until that is cleared or has changed.
+func (s *Spooler) raise(kind staff.AlarmKind, uuid, name, before, now string) {
+	s.alarming.Lock()
+	defer s.alarming.Unlock()
+	key := alarmKey{kind, uuid}
+	a := staff.Alarm{Kind: kind, Subject: uuid, Name: name, Old: before, New: now, At: s.cfg.Now().UTC()}
+	if was, ok := s.raised[key]; ok {
+		if was.Old == a.Old && was.New == a.New {
+			return
+		}
+		s.cleared(kind, uuid)
+	}
+	s.raised[key] = a
+	if s.cfg.Alarm != nil {
+		s.cfg.Alarm(a)
+	}
+}
+
+// settleAlarm takes an alarm back that was raised.
+func (s *Spooler) settleAlarm(kind staff.AlarmKind, uuid string) {
+	s.alarming.Lock()
+	defer s.alarming.Unlock()
+	if _, ok := s.raised[alarmKey{kind, uuid}]; ok {
+		delete(s.raised, alarmKey{kind, uuid})
+		s.cleared(kind, uuid)
+	}
+}
+
+func (s *Spooler) cleared(kind staff.AlarmKind, uuid string) {
+	if s.cfg.Cleared != nil {
+		s.cfg.Cleared(kind, uuid)
+	}
+}
+
+type alarmKey struct {
+	kind staff.AlarmKind
+	uuid string
+}
+
+// forget takes back what concerns the use of a printer that is not adopted any more.
+func (s *Spooler) forget(d *device) {
+	for _, kind := range []staff.AlarmKind{staff.AlarmKey, staff.AlarmIdentity, staff.AlarmDuplicate} {
+		s.settleAlarm(kind, d.uuid)
+	}
+}
+
+// blame tells who answered instead of d.
+func (s *Spooler) blame(d *device, err error) {
+	if !d.active() {
+		return
+	}
+	var other *strangerError
+	switch {
+	case err == nil:
+		s.settleAlarm(staff.AlarmKey, d.uuid)
+		s.settleAlarm(staff.AlarmIdentity, d.uuid)
+	case !errors.As(err, &other):
+	case errors.Is(err, ipp.ErrKey):
+		s.raise(staff.AlarmKey, d.uuid, d.status().Name, strings.Join(d.adoption().Keys, ", "), other.key)
+	default:
+		s.raise(staff.AlarmIdentity, d.uuid, d.status().Name, d.uuid, other.uuid)
+	}
+}
+
+// warn tells what time brings: a risk acceptance that ends, a sheet that still waits in a printer.
+func (s *Spooler) warn(d *device) {
+	a := d.adoption()
+	if a.Link == staff.LinkRisk && a.Risk != nil && d.active() && s.cfg.Now().Add(riskSoon).After(a.Risk.Until) {
+		s.raise(staff.AlarmRisk, d.uuid, cmp.Or(a.Name, a.URI), "", a.Risk.Until.UTC().Format(time.DateOnly))
+	} else {
+		s.settleAlarm(staff.AlarmRisk, d.uuid)
+	}
+	if d.blockedBy() != "" {
+		s.raise(staff.AlarmSheet, d.uuid, d.status().Name, "", "")
+	}
+}
+
+// suspect is an address at which somebody announces a printer's UUID or name, where the printer is not known to be.
+type suspect struct {
+	uri     string
+	foreign bool // announced by another host than the printer's
+	proven  bool // the printer itself answers there
+}
+
+// suspected says who is announced as d besides where d answers. The same printer over IPv4 and IPv6, over ipp and ipps,
+// is announced by one host; so is one that was given another address. The caller holds mu.
+func (d *device) suspected(services []dnssd.Service) []suspect {
+	current := address(cmp.Or(d.current, d.approved.URI))
+	var mine, named []dnssd.Service
+	host := ""
+	for _, s := range services {
+		if schemes[s.Type] == "" {
+			continue
+		}
+		if normal(s.TXT["uuid"]) == d.uuid {
+			mine = append(mine, s)
+			if slices.ContainsFunc(s.Addrs, func(a netip.Addr) bool { return hostPort(a, s.Port) == current }) {
+				host = strings.ToLower(s.Host)
+				d.names[s.Instance] = true
+			}
+		} else {
+			named = append(named, s)
+		}
+	}
+	for _, s := range named {
+		if d.names[s.Instance] {
+			mine = append(mine, s)
+		}
+	}
+	var all []suspect
+	for _, s := range mine {
+		for _, a := range slices.Concat(s.Addrs, s.Sources) {
+			// A source tells the address of another's printer when it is a proxy: then nobody answers there.
+			uri := serviceURI(s, a)
+			at := hostPort(a, s.Port)
+			if at == current || len(all) == 2*maxAddresses || slices.ContainsFunc(all, func(o suspect) bool { return o.uri == uri }) {
+				continue
+			}
+			before := slices.IndexFunc(d.suspects, func(o suspect) bool { return o.uri == uri })
+			all = append(all, suspect{
+				uri: uri, foreign: host != "" && strings.ToLower(s.Host) != host, proven: before >= 0 && d.suspects[before].proven,
+			})
+		}
+	}
+	slices.SortFunc(all, func(a, b suspect) int { return cmp.Compare(a.uri, b.uri) })
+	return all
+}
+
+// address is the host and port of a printer's URI.
+func address(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), cmp.Or(u.Port(), "631"))
+}
+
+// compare asks those who are announced as d, which has just answered, who they are. Nothing of a document goes there. One
+// that has d's key is d; one that cannot prove it and comes from another host is another machine, whatever it says.
+func (s *Spooler) compare(ctx context.Context, d *device) {
+	services := s.heard()
+	d.mu.Lock()
+	d.suspects = d.suspected(services) // where it answers may be known only now
+	suspects, current, keys := slices.Clone(d.suspects), d.current, d.approved.Keys
+	d.mu.Unlock()
+	type answer struct {
+		suspect
+		wrong bool
+	}
+	answers := make(chan answer)
+	asked := 0
+	for _, sus := range suspects {
+		plain := len(keys) > 0 && !strings.HasPrefix(sus.uri, "ipps:")
+		if sus.proven || address(sus.uri) == address(current) || plain && !sus.foreign {
+			continue // the printer's own plain port says nothing that counts
+		}
+		asked++
+		go func() {
+			right, wrong := s.identify(ctx, d, sus, keys)
+			sus.proven = right
+			answers <- answer{sus, wrong}
+		}()
+	}
+	var wrong []string
+	for range asked {
+		a := <-answers
+		if a.wrong {
+			wrong = append(wrong, a.uri)
+		}
+		if a.proven {
+			d.prove(a.uri)
+		}
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	if len(wrong) > 0 {
+		s.raise(staff.AlarmDuplicate, d.uuid, d.status().Name, current, slices.Min(wrong))
+	} else {
+		s.settleAlarm(staff.AlarmDuplicate, d.uuid)
+	}
+}
+
+func (d *device) prove(uri string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := range d.suspects {
+		d.suspects[i].proven = d.suspects[i].proven || d.suspects[i].uri == uri
+	}
+}
+
+// identify reports whether d answers at a suspect's address, or another machine; both are false when nobody does.
+func (s *Spooler) identify(ctx context.Context, d *device, sus suspect, keys []string) (right, wrong bool) {
+	cfg := ipp.Config{URI: sus.uri, User: s.cfg.User, Dial: s.cfg.Dial}
+	proves := len(keys) > 0 && strings.HasPrefix(sus.uri, "ipps:")
+	if proves {
+		cfg.Pins = keys
+	}
+	c, err := ipp.New(cfg)
+	if err != nil {
+		return false, false
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	p, err := c.Printer(ctx)
+	switch {
+	case errors.Is(err, ipp.ErrKey):
+		return false, true
+	case err != nil:
+		return false, false
+	case p.UUID != d.uuid:
+		return false, true
+	case proves, !sus.foreign:
+		return true, false
+	}
+	return false, true
+}
