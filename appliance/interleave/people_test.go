@@ -241,9 +241,16 @@ func (t *town) free(b *box) {
 		for _, j := range t.ledger.jobs(d.UUID) {
 			busy = busy || mayPrint(j)
 		}
-		if !busy && b.spool.Free(context.Background(), d.UUID, "Rossi") == nil {
-			t.ledger.count("printers freed")
+		if busy {
+			continue
 		}
+		limit, cancel := context.WithTimeout(context.Background(), time.Minute)
+		if b.spool.Free(limit, d.UUID, "Rossi") == nil {
+			t.ledger.count("printers freed")
+		} else {
+			t.ledger.count("printers not freed in a minute, or free already")
+		}
+		cancel()
 	}
 }
 
