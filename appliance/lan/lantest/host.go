@@ -86,7 +86,7 @@ func (l *LAN) plugged(name string, n int) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.cable = fmt.Sprintf("v%d", n)
+	h.cable = fmt.Sprintf("v%d", l.cables.Add(1))
 	err = l.sw.ip(
 		fmt.Sprintf("link add %s type veth peer name eth0 netns %d", h.cable, h.hold.cmd.Process.Pid),
 		fmt.Sprintf("link set %s master br0 up", h.cable),
@@ -176,20 +176,35 @@ func (h *Host) ip(lines ...string) error {
 func (h *Host) In(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // for ever: the thread ends with this goroutine
-		done <- func() error {
-			ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", h.hold.cmd.Process.Pid))
-			if err != nil {
-				return err
-			}
-			defer func() { _ = ns.Close() }()
-			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("network of %s: %w", h.name, err)
-			}
-			return f()
-		}()
+		// The thread comes back to the box's network. To let it end instead would be simpler, but it may have started a
+		// child that is to be killed when it ends (PR_SET_PDEATHSIG means the thread).
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		done <- h.visit(f)
 	}()
 	return <-done
+}
+
+func (h *Host) visit(f func() error) error {
+	home, err := os.Open("/proc/1/ns/net")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = home.Close() }()
+	there, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", h.hold.cmd.Process.Pid))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = there.Close() }()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("network of %s: %w", h.name, err)
+	}
+	defer func() {
+		if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
+			panic("a thread is lost in the network of " + h.name + ": " + err.Error())
+		}
+	}()
+	return f()
 }
 
 // Dial connects from the host. The address is an IP address with a port.
@@ -266,6 +281,12 @@ func (h *Host) Loss(t testing.TB, percent int) {
 func (h *Host) Multicast(t testing.TB, on bool) {
 	t.Helper()
 	h.filter(t, "multicast", unless(on, "ip daddr 224.0.0.251 drop; ip6 daddr ff02::fb drop"))
+}
+
+// Deaf has the host hear no multicast DNS, or hear it again, while it can speak.
+func (h *Host) Deaf(t testing.TB, deaf bool) {
+	t.Helper()
+	h.filter(t, "deaf", unless(!deaf, `udp dport 5353 iifname "eth0" drop`))
 }
 
 func unless(on bool, rule string) string {

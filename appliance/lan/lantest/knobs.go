@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -35,13 +36,20 @@ func (p *Printer) client() *http.Client {
 
 // form fills in one of the printer's web pages. ippeveprinter wants that as a GET.
 func (p *Printer) form(page, query string) error {
-	resp, err := p.client().Get("http://" + p.here() + page + "?" + query)
+	req, err := http.NewRequest(http.MethodGet, "http://"+p.here()+page+"?"+query, nil)
+	if err != nil {
+		return err
+	}
+	if p.cfg.Auth {
+		req.SetBasicAuth("whoever", "anything")
+	}
+	resp, err := p.client().Do(req)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s of %s: %s: %w", page, p.name, resp.Status, err)
+		return errors.Join(fmt.Errorf("%s of %s: %s", page, p.name, resp.Status), err)
 	}
 	return nil
 }
@@ -173,6 +181,12 @@ func (p *Printer) attribute(name string) ([]string, error) {
 		}
 	}
 	return values, nil
+}
+
+// Idle reports whether the printer has no job.
+func (p *Printer) Idle() bool {
+	state, err := p.attribute("printer-state")
+	return err == nil && len(state) == 1 && state[0] == "3" // RFC 8011 §5.4.11
 }
 
 func (p *Printer) askUUID() (string, error) {

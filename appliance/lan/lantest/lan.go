@@ -15,6 +15,8 @@ type LAN struct {
 	n   int
 	dir string
 	sw  *Host // the switch: a bridge in a network of its own
+
+	cables atomic.Int32
 }
 
 // lans counts the networks that this process was plugged into.

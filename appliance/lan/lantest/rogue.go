@@ -11,16 +11,19 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math/big"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 )
 
 // group is where multicast DNS is spoken.
@@ -58,7 +61,7 @@ func (h *Host) Talker(t testing.TB, answer func(dns.Question) [][]dns.RR) *Talke
 			}
 			for _, q := range m.Question {
 				for _, rrs := range answer(q) {
-					_ = s.send(rrs) // the network may be down
+					_ = s.Say(rrs) // the network may be down
 				}
 			}
 		}
@@ -67,7 +70,8 @@ func (h *Host) Talker(t testing.TB, answer func(dns.Question) [][]dns.RR) *Talke
 	return s
 }
 
-func (s *Talker) send(rrs []dns.RR) error {
+// Say sends records to all, in one packet.
+func (s *Talker) Say(rrs []dns.RR) error {
 	m := &dns.Msg{MsgHdr: dns.MsgHdr{Response: true, Authoritative: true}, Answer: rrs, Compress: true}
 	b, err := m.Pack()
 	if err != nil {
@@ -77,10 +81,29 @@ func (s *Talker) send(rrs []dns.RR) error {
 	return err
 }
 
-// Say sends records to all, in one packet.
-func (s *Talker) Say(t testing.TB, rrs []dns.RR) {
+// ClaimAddress tells everybody that the host's address is at its network card (a gratuitous ARP request, RFC 5227 §3), as
+// one does who wants what is sent to another.
+func (h *Host) ClaimAddress(t testing.TB) {
 	t.Helper()
-	must(t, s.send(rrs))
+	must(t, h.In(func() error {
+		card, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		// The protocol in network byte order, as the kernel wants it.
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, int(binary.BigEndian.Uint16([]byte{unix.ETH_P_ARP & 0xff, unix.ETH_P_ARP >> 8})))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = unix.Close(fd) }()
+		mac, ip := card.HardwareAddr, h.Addr().AsSlice()
+		everybody := []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+		frame := slices.Concat(
+			everybody, mac, []byte{unix.ETH_P_ARP >> 8, unix.ETH_P_ARP & 0xff}, // Ethernet
+			[]byte{0, 1, 8, 0, 6, 4, 0, 1}, mac, ip, make([]byte, 6), ip, // RFC 826: Ethernet, IPv4, request
+		)
+		return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: card.Index, Halen: 6})
+	}))
 }
 
 // Trap listens at a port and remembers every byte that it hears.
