@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"sportello.example/appliance/adoption"
 	"sportello.example/appliance/dnssd"
 	"sportello.example/appliance/lan/lantest"
 	"sportello.example/appliance/printing"
@@ -90,9 +91,10 @@ func (b *browsing) has(instance string) bool {
 type box struct {
 	*printing.Spooler
 	*browsing
-	alarms staff.Alarms
-	rows   *rows
-	draw   *raster.Rasteriser
+	alarms    staff.Alarms
+	rows      *rows
+	draw      *raster.Rasteriser
+	adoptions *adoption.Service
 }
 
 // drawing keeps the compiled PDF engine for all tests.
@@ -139,9 +141,10 @@ func (r *rows) of(doc []byte) []printing.Row {
 
 // setup is how a box differs from the usual one.
 type setup struct {
-	dir  string // where its database is; "" means a new one
-	deaf bool   // it does not listen to multicast DNS
-	with func(*printing.Config)
+	dir      string // where its database is; "" means a new one
+	deaf     bool   // it does not listen to multicast DNS
+	adoption bool   // printers can be adopted, from those it finds
+	with     func(*printing.Config)
 }
 
 // newBox starts a box on l to which the printers are adopted. It runs until the test ends.
@@ -172,8 +175,22 @@ func newBox(t testing.TB, l *lantest.LAN, s setup, adopted ...staff.Adopted) *bo
 	}
 	spooler := b.Spooler
 	background(t, spooler.Run)
+	found := b.Found
+	if s.adoption {
+		b.adoptions, err = adoption.New(t.Context(), adoption.Config{
+			Store: b.rows, Printer: b, Adopt: b.Adopt, Branch: t.Name, Alarm: cfg.Alarm, Cleared: cfg.Cleared, Log: cfg.Log, Now: time.Now,
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		background(t, b.adoptions.Run)
+		found = func(services []dnssd.Service) {
+			b.Found(services)
+			b.adoptions.Found(services)
+		}
+	}
 	if !s.deaf {
-		b.browsing = browse(t, l, b.Found)
+		b.browsing = browse(t, l, found)
 	}
 	return b
 }
