@@ -4,6 +4,9 @@ package lantest
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -116,7 +119,7 @@ func (p *Printer) off() {
 
 // start starts the daemons that do not run and waits until the printer listens.
 func (p *Printer) start() error {
-	if err := p.startAvahi(); err != nil {
+	if err := errors.Join(p.makeKey(), p.startAvahi()); err != nil {
 		return err
 	}
 	formats := p.cfg.Formats
@@ -153,6 +156,27 @@ func (p *Printer) start() error {
 		err = p.load("iso_a4_210x297mm", 100)
 	}
 	return err
+}
+
+// makeKey gives the printer its TLS key, if it has none. ippeveprinter would make one when it is first asked for it, and
+// two when it is asked twice at once.
+func (p *Printer) makeKey() error {
+	file := filepath.Join(p.file(keysDir), p.name)
+	if _, err := os.Stat(file + ".crt"); err == nil {
+		return nil
+	}
+	cert, err := certificate(p.name)
+	if err != nil {
+		return err
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(file+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600),
+		os.WriteFile(file+".crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}), 0o644),
+	)
 }
 
 // Start switches the printer on again, with the options it had.
@@ -200,8 +224,9 @@ func (p *Printer) Move(t testing.TB, port int) {
 func (p *Printer) NewKeys(t testing.TB) {
 	t.Helper()
 	p.Stop()
-	must(t, os.RemoveAll(p.file(keysDir)))
-	must(t, os.Mkdir(p.file(keysDir), 0o755))
+	for _, ext := range []string{".key", ".crt"} {
+		must(t, os.Remove(filepath.Join(p.file(keysDir), p.name+ext)))
+	}
 	p.Start(t)
 }
 
