@@ -2,6 +2,7 @@ package adoption_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -19,11 +20,11 @@ import (
 	"sportello.example/appliance/adoption"
 	"sportello.example/appliance/dnssd"
 	"sportello.example/appliance/escpos/escpostest"
-	"sportello.example/appliance/ipp"
 	"sportello.example/appliance/ipp/ipptest"
+	"sportello.example/appliance/printing"
 	"sportello.example/appliance/pwgraster"
+	"sportello.example/appliance/raster"
 	"sportello.example/appliance/sqlite"
-	"sportello.example/kiosk"
 	"sportello.example/kiosk/staff"
 	"sportello.example/sync/event"
 )
@@ -73,14 +74,20 @@ func (b *branch) restart(configured ...adoption.Configured) {
 }
 
 func (b *branch) start(configured ...adoption.Configured) (*adoption.Service, error) {
+	spool, err := printing.New(printing.Config{
+		Journal: b.store, Raster: blank{}, Dial: b.net.Dial, Poll: 5 * time.Millisecond, Log: slog.New(slog.DiscardHandler), Now: b.clock,
+	})
+	if err != nil {
+		return nil, err
+	}
 	return adoption.New(b.t.Context(), adoption.Config{
-		Store: b.store, Printer: office{b}, Branch: func() string { return "Valvassori Peroni" }, Dial: b.net.Dial,
+		Store: b.store, Printer: office{spool, b}, Branch: func() string { return "Valvassori Peroni" }, Dial: b.net.Dial,
 		Adopt: func(all []staff.Adopted) error {
 			b.mu.Lock()
-			defer b.mu.Unlock()
 			b.adopted = all
 			b.told++
-			return nil
+			b.mu.Unlock()
+			return spool.Adopt(all)
 		},
 		Alarm: func(a staff.Alarm) { b.alarms.Raise(a) }, Cleared: b.alarms.Clear,
 		Note: func(k event.Kind, d event.Detail) { b.notes = append(b.notes, fmt.Sprint(k, " ", d.Reason)) },
@@ -129,8 +136,11 @@ func cable(addr, uuid string) dnssd.Service {
 	return sv
 }
 
-// office prints the adoption page: an IPP client as simple as can be.
-type office struct{ b *branch }
+// office is the box's spooler, with somebody watching what it prints.
+type office struct {
+	*printing.Spooler
+	b *branch
+}
 
 func (o office) Trial(ctx context.Context, a staff.Adopted, pdf []byte, raster bool) (string, error) {
 	o.b.mu.Lock()
@@ -139,38 +149,30 @@ func (o office) Trial(ctx context.Context, a staff.Adopted, pdf []byte, raster b
 	if during != nil {
 		during(a, pdf)
 	}
-	fail := func(err error) error {
-		return &kiosk.PrintError{Trouble: kiosk.TroubleOther, Outcome: kiosk.NothingPrinted, Err: err}
-	}
-	format := ipp.PDF
-	c, err := ipp.New(ipp.Config{URI: a.URI, Pins: a.Keys, UUID: a.UUID, Dial: o.b.net.Dial, User: "sportello"})
+	return o.Spooler.Trial(ctx, a, pdf, raster)
+}
+
+// blank draws every document white: what the page looks like is not what is tested here.
+type blank struct{}
+
+func (blank) Print(_ context.Context, _ []byte, o raster.PrintOptions) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := pwgraster.NewWriter(&b, pwgraster.Format(o.Format), 1)
 	if err != nil {
-		return "", fail(err)
+		return nil, err
 	}
-	defer c.Close()
-	document := pdf
-	if raster {
-		format = ipp.URF
-		if document, err = white(); err != nil {
-			return "", fail(err)
+	page := pwgraster.A4().Page(max(o.DPI, 300), pwgraster.Color(cmp.Or(o.Color, raster.Gray)))
+	if err := w.Page(page); err != nil {
+		return nil, err
+	}
+	line := bytes.Repeat([]byte{0xff}, page.Stride())
+	for range page.Height {
+		if err := w.Line(line); err != nil {
+			return nil, err
 		}
 	}
-	job, _, err := c.Create(ctx, ipp.Ticket{Name: "adoption", Format: format})
-	if err != nil {
-		return "", fail(err)
-	}
-	if err := c.Send(ctx, job.ID, format, document); err != nil {
-		return "", fail(err)
-	}
-	for !job.State.Ended() {
-		if job, err = c.Job(ctx, job.ID); err != nil {
-			return "", fail(err)
-		}
-	}
-	if job.State != ipp.JobCompleted {
-		return "", fail(fmt.Errorf("job %v", job.State))
-	}
-	return format, nil
+	err = w.Close()
+	return b.Bytes(), err
 }
 
 // roll is a receipt printer that is always well.
@@ -242,27 +244,6 @@ func (r *roll) last() string {
 		return ""
 	}
 	return slips[len(slips)-1].Text()
-}
-
-// white is a picture of an empty page: what the page looks like is not what is tested here.
-func white() ([]byte, error) {
-	var b bytes.Buffer
-	w, err := pwgraster.NewWriter(&b, pwgraster.URF, 1)
-	if err != nil {
-		return nil, err
-	}
-	page := pwgraster.A4().Page(300, pwgraster.Gray)
-	if err := w.Page(page); err != nil {
-		return nil, err
-	}
-	line := bytes.Repeat([]byte{0xff}, page.Stride())
-	for range page.Height {
-		if err := w.Line(line); err != nil {
-			return nil, err
-		}
-	}
-	err = w.Close()
-	return b.Bytes(), err
 }
 
 var digits = regexp.MustCompile(`(?m)^\s*(\d{4})\s*$`)
