@@ -76,11 +76,17 @@ func (s *Spooler) unblock(d *device) {
 
 // Free lets documents go to a printer again from which somebody's sheet might still have come: staff has looked, and
 // answers for what its panel shows. Their prints can be decided then. staff.ErrGone when nothing keeps it.
-func (s *Spooler) Free(_ context.Context, uuid, by string) error {
+func (s *Spooler) Free(ctx context.Context, uuid, by string) error {
 	d := s.device(uuid)
 	if d == nil || d.blockedBy() == "" {
 		return fmt.Errorf("free printer %.40q: %w", uuid, staff.ErrGone)
 	}
+	select { // somebody may just be asking it about its jobs
+	case d.lock <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("free printer %s: %w", d.uuid, ctx.Err())
+	}
+	defer d.unlock()
 	for _, row := range d.openRows() {
 		if !row.Pursue {
 			continue
@@ -96,7 +102,6 @@ func (s *Spooler) Free(_ context.Context, uuid, by string) error {
 		d.settled(row.ID)
 	}
 	s.unblock(d)
-	d.wake()
 	return nil
 }
 
@@ -166,6 +171,9 @@ func (s *Spooler) keeper(uuid string) *device {
 func (s *Spooler) nameOf(uuid string) string {
 	if d := s.device(uuid); d != nil {
 		return d.status().Name
+	}
+	if r := s.receipt(uuid); r != nil {
+		return r.adopted.Name
 	}
 	return ""
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -100,6 +101,11 @@ func crashDocument() []byte { return pdf(crashPages, 4_000_000) }
 func TestMain(m *testing.M) {
 	path := os.Getenv("PRINT_JOURNAL")
 	if path == "" {
+		flag.Parse()
+		// These tests wait for printers, not for the processor.
+		if err := flag.Set("test.parallel", "8"); err != nil {
+			panic(err)
+		}
 		os.Exit(m.Run())
 	}
 	die := func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL); select {} }

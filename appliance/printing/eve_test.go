@@ -57,6 +57,7 @@ func kept(t *testing.T, p *eve.Printer, want ...[]byte) {
 func TestIppeveprinter(t *testing.T) {
 	for _, scheme := range []string{"ipp", "ipps"} {
 		t.Run("byte for byte over "+scheme, func(t *testing.T) {
+			t.Parallel()
 			p, s, j := onEve(t, eve.Config{}, scheme)
 			if err := p.Load(t.Context(), ipp.A4Name, 100); err != nil {
 				t.Fatal(err)
@@ -76,6 +77,7 @@ func TestIppeveprinter(t *testing.T) {
 		})
 	}
 	t.Run("is told to load A4 instead of printing on Letter", func(t *testing.T) {
+		t.Parallel()
 		p, s, _ := onEve(t, eve.Config{}, "ipp")
 		run(t, s)
 		until(t, "status", 2*time.Second, func() bool { return s.Status().Trouble == kiosk.TroubleMedia })
@@ -94,6 +96,7 @@ func TestIppeveprinter(t *testing.T) {
 		kept(t, p, doc)
 	})
 	t.Run("takes no PDF", func(t *testing.T) {
+		t.Parallel()
 		p, s, _ := onEve(t, eve.Config{Formats: "image/pwg-raster"}, "ipp")
 		if got := describe(s.Print(t.Context(), jobOf(pdf(1, 100), 1), func(kiosk.PrintProgress) {})); got != "format nothing_printed" {
 			t.Errorf("got %s", got)
@@ -101,6 +104,7 @@ func TestIppeveprinter(t *testing.T) {
 		kept(t, p)
 	})
 	t.Run("is out of paper", func(t *testing.T) {
+		t.Parallel()
 		p, s, _ := onEve(t, eve.Config{}, "ipp")
 		if err := p.Load(t.Context(), ipp.A4Name, 0); err != nil {
 			t.Fatal(err)
@@ -139,6 +143,7 @@ func TestIppeveprinter(t *testing.T) {
 		{"is cancelled after the last sheet", counted + "sleep 0.8", false, true, 1, "done"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			engine := tt.engine
 			if tt.used {
 				engine = `[ -e "$0.used" ] || { touch "$0.used"; ` + counted + "exit 0; }; " + engine

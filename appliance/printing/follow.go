@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"sportello.example/appliance/ipp"
@@ -16,6 +17,8 @@ const (
 	// stateEvery is how often a printer is asked for its troubles while a job moves on: that is a bigger question than
 	// where the job is.
 	stateEvery = 500 * time.Millisecond
+	// answerSoon is how long the answer to Send-Document may come after the end of the job before that is looked at.
+	answerSoon = 300 * time.Millisecond
 	// unknownLimit is how many times in a row a printer may not know a job before nobody knows.
 	unknownLimit = 3
 )
@@ -99,6 +102,17 @@ func (r *run) send(ctx context.Context) error {
 		}
 		unknown, r.away, r.seen = 0, time.Time{}, job
 		if job.State.Ended() {
+			if !sent {
+				select { // how the sending ended says more than that the job has
+				case err := <-answered:
+					if heard = true; err != nil {
+						return r.broken(ctx, err)
+					}
+					sent, r.row.Sent = true, len(r.doc)
+					_ = r.save(Sent) // as above
+				case <-time.After(answerSoon):
+				}
+			}
 			if sent || job.State != ipp.JobCompleted {
 				return r.over(ctx, job, hangUp())
 			}
@@ -264,13 +278,14 @@ func (r *run) stopped(ctx context.Context, sending error, job ipp.Job, end endin
 	if job.State != 0 {
 		r.seen = job
 	}
+	given := fmt.Errorf("given up: %w", ctx.Err())
 	switch {
 	case end == ended:
-		return r.ended(ctx, job, sending, Cancelled, r.trouble, ctx.Err())
+		return r.ended(ctx, job, sending, Cancelled, r.trouble, given)
 	case nothingArrived(sending):
-		return r.leave(r.trouble, ctx.Err())
+		return r.leave(r.trouble, given)
 	}
-	return r.uncertain(r.trouble, ctx.Err(), end == stillThere)
+	return r.uncertain(r.trouble, given, end == stillThere)
 }
 
 // ended closes a job that the printer has ended, by what is known of the paper. sending is how the sending of the
@@ -326,7 +341,7 @@ func (r *run) uncertain(t kiosk.Trouble, err error, pursue bool) error {
 		return r.fail(t, kiosk.Uncertain, err)
 	}
 	r.row = evidence(r.row, r.seen)
-	r.row.Why, r.row.Pursue = fmt.Sprintf("%.*s", maxWhy, err.Error()), pursue
+	r.row.Why, r.row.Pursue = strings.ToValidUTF8(fmt.Sprintf("%.*s", maxWhy, err.Error()), ""), pursue
 	_ = r.save(Uncertain) // a row that is still open is settled as uncertain or better
 	if pursue {
 		r.s.block(r.d, r.row)

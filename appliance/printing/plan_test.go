@@ -1,9 +1,12 @@
 package printing
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"sportello.example/appliance/ipp"
+	"sportello.example/appliance/raster"
 	"sportello.example/kiosk"
 	"sportello.example/kiosk/staff"
 )
@@ -66,6 +69,58 @@ func TestPlan(t *testing.T) {
 				t.Errorf("got %+v, %q; want %+v, %q", got, trouble, tt.want, tt.trouble)
 			}
 		})
+	}
+}
+
+func TestPlanOfPictures(t *testing.T) {
+	all := []string{"application/octet-stream", ipp.PDF, ipp.URF, ipp.PWG}
+	apple := []string{"V1.4", "CP1", "W8", "SRGB24", "RS300-600"}
+	judged := staff.Adopted{PDF: true}
+	for _, tt := range []struct {
+		name    string
+		p       ipp.Printer
+		a       staff.Adopted
+		format  string
+		want    *raster.PrintOptions
+		trouble kiosk.Trouble
+	}{
+		{"PDF that was judged right", ipp.Printer{Formats: all, URF: apple}, judged, ipp.PDF, nil, ""},
+		{"PDF that was not", ipp.Printer{Formats: all, URF: apple}, staff.Adopted{}, ipp.URF, &raster.PrintOptions{Format: "image/urf", Color: "sgray_8", DPI: 300}, ""},
+		{"raster always", ipp.Printer{Formats: all, URF: apple}, staff.Adopted{PDF: true, Raster: true}, ipp.URF, &raster.PrintOptions{Format: "image/urf", Color: "sgray_8", DPI: 300}, ""},
+		{"PDF only, not judged right", ipp.Printer{Formats: []string{ipp.PDF}}, staff.Adopted{}, "", nil, kiosk.TroubleFormat},
+		{"colour only, 600 dpi only", ipp.Printer{Formats: []string{ipp.URF}, URF: []string{"SRGB24", "RS600"}}, judged, ipp.URF, &raster.PrintOptions{Format: "image/urf", Color: "srgb_8", DPI: 600}, ""},
+		{"URF that says nothing, PWG that does", ipp.Printer{Formats: all[2:], PWGTypes: []string{"black_1", "srgb_8"}, PWGResolutions: []int{200, 1200}}, judged, ipp.PWG, &raster.PrintOptions{Format: "image/pwg-raster", Color: "srgb_8", DPI: 200}, ""},
+		{"URF of resolutions nobody can draw", ipp.Printer{Formats: []string{ipp.URF}, URF: []string{"W8", "RS1200"}}, judged, "", nil, kiosk.TroubleFormat},
+		{"bits only", ipp.Printer{Formats: []string{ipp.PWG}, PWGTypes: []string{"black_1"}, PWGResolutions: []int{150, 200}}, judged, ipp.PWG, &raster.PrintOptions{Format: "image/pwg-raster", Color: "black_1", DPI: 200}, ""},
+		{"600 before 400", ipp.Printer{Formats: []string{ipp.PWG}, PWGTypes: []string{"sgray_8"}, PWGResolutions: []int{400, 600}}, judged, ipp.PWG, &raster.PrintOptions{Format: "image/pwg-raster", Color: "sgray_8", DPI: 600}, ""},
+		{"PWG without types", ipp.Printer{Formats: []string{ipp.PWG}, PWGResolutions: []int{300}}, judged, "", nil, kiosk.TroubleFormat},
+		{"guesses", ipp.Printer{Formats: all[:1]}, judged, "", nil, kiosk.TroubleFormat},
+		{"wants a password", ipp.Printer{Formats: all, URF: apple, Auth: true}, judged, "", nil, kiosk.TroubleAuth},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.p.MediaSupported, tt.p.MediaReady = []string{ipp.A4Name}, []string{ipp.A4Name}
+			got, trouble := Plan(tt.p, tt.a)
+			if got.Ticket.Format != tt.format || trouble != tt.trouble || (got.Raster == nil) != (tt.want == nil) || tt.want != nil && *got.Raster != *tt.want {
+				t.Errorf("got %+v, %+v, %q; want %s, %+v, %q", got.Ticket, got.Raster, trouble, tt.format, tt.want, tt.trouble)
+			}
+		})
+	}
+}
+
+func TestReasonsAreWorded(t *testing.T) {
+	all := Reasons()
+	if len(all) < 40 || !slices.IsSorted(all) || len(slices.Compact(slices.Clone(all))) != len(all) {
+		t.Errorf("%d keywords: %v", len(all), all)
+	}
+	// Those of RFC 8011 §5.4.12 all have a meaning, but for "none".
+	for _, r := range strings.Fields(`other connecting-to-device cover-open developer-empty developer-low door-open fuser-over-temp
+		fuser-under-temp input-tray-missing interlock-open interpreter-resource-unavailable marker-supply-empty marker-supply-low
+		marker-waste-almost-full marker-waste-full media-empty media-jam media-low media-needed moving-to-paused opc-life-over
+		opc-near-eol output-area-almost-full output-area-full output-tray-missing paused shutdown spool-area-full stopped-partly
+		stopping timed-out toner-empty toner-low`) {
+		if !slices.Contains(all, r) {
+			t.Errorf("%s has no meaning", r)
+		}
 	}
 }
 

@@ -63,10 +63,7 @@ func (s *Spooler) look(ctx context.Context, d *device) {
 		}
 		s.warn(d)
 		s.countSheets(ctx)
-		pause := s.cfg.Idle
-		if s.cfg.Attended == nil || s.cfg.Attended() {
-			pause = min(s.cfg.Session, pause)
-		}
+		pause := s.pause()
 		if d.status().Trouble != kiosk.TroubleNone {
 			pause = min(s.cfg.Active, pause)
 		}
@@ -78,6 +75,14 @@ func (s *Spooler) look(ctx context.Context, d *device) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// pause is between looks at a printer that is well.
+func (s *Spooler) pause() time.Duration {
+	if s.cfg.Attended == nil || s.cfg.Attended() {
+		return min(s.cfg.Session, s.cfg.Idle)
+	}
+	return s.cfg.Idle
 }
 
 // ask asks d how it is, remembers it, and tells the watchers. One answer that does not come may be the network's fault:

@@ -64,6 +64,9 @@ func (s *Spooler) Print(ctx context.Context, job kiosk.PrintJob, report func(kio
 	if printed, err = s.slip(ctx, job, report); printed {
 		return err
 	}
+	if s.receipt(job.Printer) != nil {
+		job.Printer = "" // it goes on A4 then, wherever that is
+	}
 	return s.print(ctx, job, again, report)
 }
 
@@ -124,6 +127,13 @@ func (r *run) attempt(ctx context.Context) error {
 		}
 	}
 	defer r.d.unlock()
+	if r.d.blockedBy() != "" { // by the one that had the printer before
+		err := r.nothing(Failed, kiosk.TroubleBlocked, errBlocked)
+		if r.s.elsewhere(r.job, r.d) {
+			return againError{error: err, moved: true}
+		}
+		return err
+	}
 	if err := r.create(ctx); err != nil {
 		return err
 	}
@@ -205,6 +215,8 @@ func (r *run) ready(ctx context.Context) (ipp.Printer, error) {
 		c, p, err := r.s.ask(ctx, r.d)
 		trouble := r.d.trouble(p, err)
 		switch {
+		case ctx.Err() != nil && err != nil:
+			trouble = r.trouble // that question was not heard out
 		case ctx.Err() != nil:
 		case errors.Is(err, errIdentity):
 			return p, r.nothing(Failed, trouble, err)
@@ -224,14 +236,6 @@ func (r *run) ready(ctx context.Context) (ipp.Printer, error) {
 			r.away = time.Time{}
 			if r.d.hasOpen() {
 				r.s.settle(ctx, r.d)
-			}
-			if r.d.blockedBy() != "" {
-				r.s.warn(r.d)
-				err := r.nothing(Failed, kiosk.TroubleBlocked, errBlocked)
-				if r.s.elsewhere(r.job, r.d) {
-					return p, againError{error: err, moved: true}
-				}
-				return p, err
 			}
 			r.client = c
 			a := r.d.adoption()

@@ -3,7 +3,6 @@ package printing
 import (
 	"cmp"
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -44,21 +43,26 @@ func (s *Spooler) receiptOf(a staff.Adopted) *receipt {
 // lookAtReceipt watches a receipt printer until ctx ends or it is not adopted any more.
 func (s *Spooler) lookAtReceipt(ctx context.Context, r *receipt) {
 	for ctx.Err() == nil {
-		short, cancel := context.WithTimeout(ctx, probeTimeout)
-		trouble, err := escpos.Printer{URI: r.adopted.URI}.Status(short)
-		cancel()
-		if ctx.Err() != nil {
-			return
+		select {
+		case r.lock <- struct{}{}: // it hears one at a time
+			short, cancel := context.WithTimeout(ctx, probeTimeout)
+			trouble, err := escpos.Printer{URI: r.adopted.URI, Dial: s.cfg.Dial}.Status(short)
+			cancel()
+			<-r.lock
+			if ctx.Err() != nil {
+				return
+			}
+			if err != nil && trouble == kiosk.TroubleNone {
+				trouble = kiosk.TroubleOther
+			}
+			r.judge(trouble, s.cfg.Now())
+		default:
 		}
-		if err != nil && trouble == kiosk.TroubleNone {
-			trouble = kiosk.TroubleOther
-		}
-		r.judge(trouble, s.cfg.Now())
 		select {
 		case <-ctx.Done():
 		case <-r.gone:
 			return
-		case <-time.After(cmp.Or(s.cfg.Session, s.cfg.Idle)):
+		case <-time.After(s.pause()):
 		}
 	}
 }
@@ -88,14 +92,24 @@ func (r *receipt) describe() staff.Device {
 	}
 }
 
+// receipt returns a receipt printer by its UUID; nil without one.
+func (s *Spooler) receipt(uuid string) *receipt {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.receipts {
+		if uuid != "" && r.adopted.UUID == normal(uuid) {
+			return r
+		}
+	}
+	return nil
+}
+
 // slip prints a slip on a receipt printer, if the branch has one and the citizen chose no other. printed is false when
 // it has to go on A4.
 func (s *Spooler) slip(ctx context.Context, job kiosk.PrintJob, report func(kiosk.PrintProgress)) (printed bool, err error) {
-	s.mu.Lock()
-	i := slices.IndexFunc(s.receipts, func(r *receipt) bool { return job.Printer == "" || normal(job.Printer) == r.adopted.UUID })
-	var r *receipt
-	if i >= 0 {
-		r = s.receipts[i]
+	r := s.receipt(job.Printer)
+	if s.mu.Lock(); job.Printer == "" && len(s.receipts) > 0 {
+		r = s.receipts[0]
 	}
 	s.mu.Unlock()
 	if job.Slip == nil || r == nil {

@@ -40,7 +40,9 @@ func (s *Spooler) Devices() []staff.Device {
 		all = append(all, dev)
 	}
 	for _, r := range receipts {
-		all = append(all, r.describe())
+		dev := r.describe()
+		dev.PagesToday = today[dev.UUID]
+		all = append(all, dev)
 	}
 	return all
 }
@@ -176,6 +178,7 @@ func (s *Spooler) Decide(ctx context.Context, id string, v kiosk.Verdict, by str
 	if !slices.Contains([]kiosk.Verdict{kiosk.VerdictOut, kiosk.VerdictNothing, kiosk.VerdictReprint}, v) {
 		return fmt.Errorf("print %.40q: verdict %.20q", id, v)
 	}
+	s.load(ctx) // what keeps printers must be known
 	s.deciding.Lock()
 	defer s.deciding.Unlock()
 	rows, err := s.cfg.Journal.UndecidedPrints(ctx)
