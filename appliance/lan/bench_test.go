@@ -88,13 +88,7 @@ func ours(b *testing.B, l *lantest.LAN, names []string) time.Duration {
 	var took time.Duration
 	browser := &dnssd.Browser{Types: printerTypes, Interfaces: []string{l.Interface()}, Log: logger(b), Now: time.Now}
 	err := browser.Run(ctx, func(services []dnssd.Service) {
-		found := map[string]int{}
-		for _, s := range services {
-			if s.TXT["uuid"] != "" && len(s.Addrs) > 0 {
-				found[s.Instance]++
-			}
-		}
-		if took == 0 && !slices.ContainsFunc(names, func(n string) bool { return found[n] < 2 }) {
+		if took == 0 && !slices.ContainsFunc(names, func(n string) bool { return !whole(services, n) }) {
 			took = time.Since(began)
 			stop()
 		}

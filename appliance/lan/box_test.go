@@ -33,6 +33,7 @@ type browsing struct {
 	*dnssd.Browser
 	mu       sync.Mutex
 	services []dnssd.Service
+	since    map[string]time.Time // when an instance was whole for the first time
 }
 
 // browse listens to l until the test ends. told is called at every change; nil: nobody is.
@@ -40,11 +41,16 @@ func browse(t testing.TB, l *lantest.LAN, told func([]dnssd.Service)) *browsing 
 	t.Helper()
 	b := &browsing{Browser: &dnssd.Browser{
 		Types: printerTypes, Interfaces: []string{l.Interface()}, Log: logger(t), Now: time.Now,
-	}}
+	}, since: map[string]time.Time{}}
 	background(t, func(ctx context.Context) error {
 		return b.Run(ctx, func(s []dnssd.Service) {
 			b.mu.Lock()
 			b.services = slices.Clone(s)
+			for _, sv := range s {
+				if b.since[sv.Instance].IsZero() && whole(s, sv.Instance) {
+					b.since[sv.Instance] = time.Now()
+				}
+			}
 			b.mu.Unlock()
 			if told != nil {
 				told(s)
@@ -81,10 +87,35 @@ func (b *browsing) find(instance string) []dnssd.Service {
 	return of
 }
 
-// has says whether an instance is found whole, by ipp and by ipps.
-func (b *browsing) has(instance string) bool {
-	of := b.find(instance)
-	return len(of) == 2 && !slices.ContainsFunc(of, func(s dnssd.Service) bool { return s.TXT["uuid"] == "" || len(s.Addrs) == 0 })
+// has says whether an instance is found whole.
+func (b *browsing) has(instance string) bool { return whole(b.find(instance), instance) }
+
+// whole says whether services has all of an instance, by ipp and by ipps.
+func whole(services []dnssd.Service, instance string) bool {
+	n := 0
+	for _, s := range services {
+		if s.Instance == instance && s.TXT["uuid"] != "" && len(s.Addrs) > 0 {
+			n++
+		}
+	}
+	return n == 2
+}
+
+// allWhole waits until the instances are found, and logs how long after began the last one was.
+func (b *browsing) allWhole(t testing.TB, what string, began time.Time, promised time.Duration, instances ...string) {
+	t.Helper()
+	until(t, what, 4*promised, func() bool {
+		return !slices.ContainsFunc(instances, func(i string) bool { return !b.has(i) })
+	})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var last time.Time
+	for _, i := range instances {
+		if b.since[i].After(last) {
+			last = b.since[i]
+		}
+	}
+	t.Logf("%s: %v (promised: %v)", what, last.Sub(began).Round(time.Millisecond), promised)
 }
 
 // box is what a box does about printers, wired as package box does it.

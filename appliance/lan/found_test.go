@@ -33,8 +33,8 @@ func TestFound(t *testing.T) {
 
 	t.Run("names and notes as people wrote them", func(t *testing.T) {
 		t.Parallel()
+		b.allWhole(t, "printers that have just been switched on", began, 2*time.Second, instances(printers[:4])...)
 		for _, p := range printers[:4] {
-			within(t, p.Instance(), began, time.Second, func() bool { return b.has(p.Instance()) })
 			for _, s := range b.find(p.Instance()) {
 				want := map[string]string{"uuid": p.UUID(), "rp": "ipp/print", "note": note, "pdl": "application/pdf"}
 				for k, v := range want {
@@ -55,9 +55,11 @@ func TestFound(t *testing.T) {
 	})
 	t.Run("ten queues on one print server", func(t *testing.T) {
 		t.Parallel()
-		within(t, "all queues", began, time.Second, func() bool {
-			return !slices.ContainsFunc(queues, func(q lantest.Queue) bool { return !b.has(q.Instance) })
-		})
+		var names []string
+		for _, q := range queues {
+			names = append(names, q.Instance)
+		}
+		b.allWhole(t, "all queues of a server that has just been switched on", began, 2*time.Second, names...)
 		for _, q := range queues {
 			if s := b.find(q.Instance); s[0].TXT["uuid"] != q.UUID || s[0].TXT["rp"] != q.RP {
 				t.Errorf("%s: %v", q.Instance, s[0].TXT)
@@ -70,7 +72,7 @@ func TestFound(t *testing.T) {
 		p.Avahi(t)
 		began := time.Now()
 		p.Start(t)
-		within(t, "late printer", began, 2*time.Second, func() bool { return b.has(p.Instance()) })
+		b.allWhole(t, "late printer", began, 2*time.Second, p.Instance())
 	})
 	t.Run("one whose announcements were lost", func(t *testing.T) {
 		t.Parallel()
@@ -80,7 +82,7 @@ func TestFound(t *testing.T) {
 		time.Sleep(5 * time.Second) // until Avahi has told what it tells by itself: nothing can be seen of that
 		began := time.Now()
 		p.Multicast(t, true)
-		within(t, "late printer without announcements", began, 30*time.Second, func() bool { return b.has(p.Instance()) })
+		b.allWhole(t, "late printer without announcements", began, 30*time.Second, p.Instance())
 	})
 	t.Run("one that says goodbye and comes back", func(t *testing.T) {
 		t.Parallel()
@@ -121,9 +123,15 @@ func TestFoundOnABadLine(t *testing.T) {
 	}
 	began := time.Now()
 	b := browse(t, l, nil)
-	within(t, "all at 30 % loss", began, 15*time.Second, func() bool {
-		return !slices.ContainsFunc(printers, func(p *lantest.Printer) bool { return !b.has(p.Instance()) })
-	})
+	b.allWhole(t, "all at 30 % loss", began, 15*time.Second, instances(printers)...)
+}
+
+func instances(printers []*lantest.Printer) []string {
+	var all []string
+	for _, p := range printers {
+		all = append(all, p.Instance())
+	}
+	return all
 }
 
 // The instances of a responder that answers truly and never all at once.
