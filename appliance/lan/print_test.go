@@ -32,6 +32,7 @@ func TestPrint(t *testing.T) {
 		lantest.Config{Host: "auth", N: 18, Name: "Chiede la password", Auth: true},
 		lantest.Config{Host: "keys", N: 19, Name: "Nuove chiavi"},
 		lantest.Config{Host: "fails", N: 20, Name: "Rinuncia"},
+		lantest.Config{Host: "leaves", N: 21, Name: "Resta dentro"},
 	)
 	by := map[string]*lantest.Printer{}
 	for _, p := range printers {
@@ -105,8 +106,8 @@ func TestPrint(t *testing.T) {
 		t.Parallel()
 		p := by["paper"]
 		b.online(t, p)
-		p.Paper(t, ipp.A4Name, 0)
 		began := time.Now()
+		p.Paper(t, ipp.A4Name, 0)
 		within(t, "reason shown", began, 2500*time.Millisecond, func() bool { return b.device(p).Trouble == kiosk.TroublePaper })
 		doc := document(t, p.Instance())
 		var s said
@@ -210,6 +211,10 @@ func TestPrint(t *testing.T) {
 		}
 		received(t, p, doc)
 	})
+	t.Run("keeps somebody's sheet", func(t *testing.T) {
+		t.Parallel()
+		sheetStays(t, b, by["leaves"])
+	})
 	t.Run("gives the job up", func(t *testing.T) {
 		t.Parallel()
 		p := by["fails"]
@@ -226,6 +231,48 @@ func TestPrint(t *testing.T) {
 		}
 		received(t, p, good, bad) // once: an engine that gives up is not tried again
 	})
+}
+
+// sheetStays has a visit end while its sheet waits in the printer for paper. It comes out for whoever loads some: until
+// staff have looked nothing else is printed there, and then the next document alone.
+func sheetStays(t *testing.T, b *box, p *lantest.Printer) {
+	b.online(t, p)
+	doc := document(t, p.Instance())
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	err := b.print(ctx, p, doc, func(now kiosk.PrintProgress) {
+		switch {
+		case now.State == kiosk.PrintSending && now.Trouble == kiosk.TroubleNone:
+			p.Paper(t, ipp.A4Name, 0) // the last moment before the document goes
+		case now.Trouble == kiosk.TroublePaper:
+			leave()
+		}
+	})
+	if got := ended(err); got != "paper uncertain" {
+		t.Errorf("ended with %s: %v", got, err)
+	}
+	if b.device(p).Blocked == "" {
+		t.Errorf("nobody keeps the next document from this printer: %+v", b.device(p))
+	}
+	sheet := func(a staff.Alarm) bool { return a.Kind == staff.AlarmSheet && a.Subject == p.UUID() }
+	until(t, "staff are told", 30*time.Second, func() bool { return slices.ContainsFunc(b.alarms.List(), sheet) })
+	if got := ended(b.print(t.Context(), p, document(t, "troppo presto"), nil)); got != "blocked nothing_printed" {
+		t.Errorf("before staff have looked: %s", got)
+	}
+	p.Paper(t, ipp.A4Name, 100)
+	until(t, "the printer is idle", 60*time.Second, p.Idle)
+	before := p.Docs(t)
+	if b.device(p).Blocked != "" {
+		if err := b.Free(t.Context(), p.UUID(), "Anna"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "the alarm ends", 30*time.Second, func() bool { return !slices.ContainsFunc(b.alarms.List(), sheet) })
+	next := document(t, "dopo")
+	if err := b.print(t.Context(), p, next, nil); err != nil {
+		t.Errorf("the next print: %v", err)
+	}
+	received(t, p, append(bytesOf(before), next)...)
 }
 
 // drawnAs checks that p has received exactly the picture of doc.

@@ -7,7 +7,7 @@
 // else, and two runs never meet.
 //
 // It needs Linux, root, and the Debian packages iproute2, nftables, util-linux, dbus, avahi-daemon, avahi-utils,
-// cups-client and cups-ipp-utils.
+// cups-ipp-utils and, for the tests of package lan, poppler-utils.
 //
 // What is not as on a real network: packet loss is made by nftables, because not every kernel has netem. ippeveprinter
 // comes with US Letter in its trays; see Printer.Paper. It takes a second job only when the first has ended.
