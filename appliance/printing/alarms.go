@@ -19,6 +19,10 @@ import (
 // riskSoon is how long before its end a risk acceptance is an alarm.
 const riskSoon = 30 * 24 * time.Hour
 
+// ringAgain is how soon after an alarm about who answers there can be another one of that kind about the same printer:
+// who is on the network decides how often that changes.
+const ringAgain = time.Minute
+
 // raise tells that somebody must look at a printer, once until that is cleared or has changed.
 func (s *Spooler) raise(kind staff.AlarmKind, uuid, name, before, now string) {
 	s.alarming.Lock()
@@ -29,12 +33,29 @@ func (s *Spooler) raise(kind staff.AlarmKind, uuid, name, before, now string) {
 		if was.Old == a.Old && was.New == a.New {
 			return
 		}
+	}
+	switch kind {
+	case staff.AlarmKey, staff.AlarmIdentity, staff.AlarmDuplicate:
+		if s.rung[key].early(a.At) {
+			return // whoever finds it again raises it again
+		}
+		s.rung[key] = ring(a.At)
+	}
+	if _, ok := s.raised[key]; ok {
 		s.cleared(kind, uuid)
 	}
 	s.raised[key] = a
 	if s.cfg.Alarm != nil {
 		s.cfg.Alarm(a)
 	}
+}
+
+// ring is when an alarm was raised last.
+type ring time.Time
+
+func (r ring) early(now time.Time) bool {
+	since := now.Sub(time.Time(r))
+	return 0 <= since && since < ringAgain
 }
 
 // settleAlarm takes an alarm back that was raised.
@@ -96,6 +117,9 @@ func (s *Spooler) warn(d *device) {
 	}
 }
 
+// maxNames is how many names of a printer are kept: anybody can announce its address under another one.
+const maxNames = 16
+
 // suspect is an address at which somebody announces a printer's UUID or name, where the printer is not known to be.
 type suspect struct {
 	uri     string
@@ -117,7 +141,9 @@ func (d *device) suspected(services []dnssd.Service) []suspect {
 			mine = append(mine, s)
 			if slices.ContainsFunc(s.Addrs, func(a netip.Addr) bool { return hostPort(a, s.Port) == current }) {
 				host = strings.ToLower(s.Host)
-				d.names[s.Instance] = true
+				if len(d.names) < maxNames {
+					d.names[s.Instance] = true
+				}
 			}
 		} else {
 			named = append(named, s)

@@ -199,9 +199,15 @@ func killed(t *testing.T, p *ipptest.Printer, state printing.State, when string)
 				t.Errorf("row %+v, but %d sheets of %d documents came out", row, len(p.Sheets()), len(docs))
 			}
 		case printing.Uncertain:
+			if row.Why == "" || row.Sent != len(crashDocument()) || row.Pursue {
+				t.Errorf("row %+v: what is known of it is missing", row)
+			}
 		default:
 			t.Errorf("row %+v", row)
 		}
+	}
+	if d := s.Devices()[0]; d.Blocked != "" {
+		t.Errorf("the printer is blocked: %+v", d)
 	}
 	// No orphan is left in the printer's way, and nothing of the first comes out later.
 	busy := p.Requests("Create-Job")

@@ -10,6 +10,7 @@ import (
 	"sportello.example/appliance/ipp/ipptest"
 	"sportello.example/appliance/ipp/ipptest/eve"
 	"sportello.example/appliance/printing"
+	"sportello.example/appliance/raster"
 	"sportello.example/kiosk"
 	"sportello.example/kiosk/staff"
 )
@@ -23,7 +24,16 @@ func onEve(t *testing.T, cfg eve.Config, scheme string) (*eve.Printer, *printing
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Stop)
-	c, err := ipp.New(ipp.Config{URI: p.URI(scheme)})
+	j := &memory{}
+	scfg := quick(ipptest.New(ipptest.Config{}), j)
+	scfg.Adopted = []staff.Adopted{{UUID: uuidOf(t, p.URI(scheme)), URI: p.URI(scheme), PDF: true}}
+	return p, spooler(t, scfg), j
+}
+
+// uuidOf is what a printer says it is.
+func uuidOf(t *testing.T, uri string) string {
+	t.Helper()
+	c, err := ipp.New(ipp.Config{URI: uri})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,10 +42,7 @@ func onEve(t *testing.T, cfg eve.Config, scheme string) (*eve.Printer, *printing
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := &memory{}
-	scfg := quick(ipptest.New(ipptest.Config{}), j)
-	scfg.Adopted = []staff.Adopted{{UUID: is.UUID, URI: p.URI(scheme), PDF: true}}
-	return p, spooler(t, scfg), j
+	return is.UUID
 }
 
 func kept(t *testing.T, p *eve.Printer, want ...[]byte) {
@@ -102,6 +109,25 @@ func TestIppeveprinter(t *testing.T) {
 			t.Errorf("got %s", got)
 		}
 		kept(t, p)
+	})
+	t.Run("takes pictures", func(t *testing.T) {
+		t.Parallel()
+		p, _, _ := onEve(t, eve.Config{Formats: "image/pwg-raster"}, "ipp")
+		if err := p.Load(t.Context(), ipp.A4Name, 100); err != nil {
+			t.Fatal(err)
+		}
+		cfg := quick(ipptest.New(ipptest.Config{}), &memory{})
+		cfg.Adopted = []staff.Adopted{{UUID: uuidOf(t, p.URI("ipp")), URI: p.URI("ipp"), PDF: true}}
+		cfg.Raster = drawer{}
+		doc := pdf(2, 1000)
+		if err := spooler(t, cfg).Print(t.Context(), jobOf(doc, 2), func(kiosk.PrintProgress) {}); err != nil {
+			t.Fatal(err)
+		}
+		picture, err := drawer{}.Print(t.Context(), doc, raster.PrintOptions{Format: raster.PWG, Color: raster.Gray, DPI: 300})
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept(t, p, picture)
 	})
 	t.Run("is out of paper", func(t *testing.T) {
 		t.Parallel()

@@ -147,6 +147,46 @@ func TestPresence(t *testing.T) {
 	}
 }
 
+// TestAlarmsDoNotFlood lets a machine at the printer's address say something else every time, for an hour.
+func TestAlarmsDoNotFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n ipptest.Net
+		p := ipptest.New(ipptest.Config{Listen: listen(&n, "127.0.0.1:631")})
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		var b bell
+		cfg := quick(p, &memory{})
+		cfg.Idle, cfg.Active, cfg.Session, cfg.Dial = 0, 0, 0, n.Dial
+		b.use(&cfg)
+		s := spooler(t, cfg)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		own := p.UUID()
+		for i := range 3600 {
+			p.SetUUID(strings.Repeat("x", i%7))
+			if i%10 == 0 {
+				p.SetUUID(own)
+			}
+			time.Sleep(time.Second)
+		}
+		if rung := b.rung.Load(); rung < 2 || rung > 61 {
+			t.Errorf("%d alarms in an hour", rung)
+		}
+		p.SetUUID(own)
+		time.Sleep(10 * time.Second)
+		if len(b.List()) > 0 {
+			t.Errorf("afterwards: %+v", b.List())
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestMoves(t *testing.T) {
 	t.Parallel()
 	const uuid = "aaaaaaaa-2222-4333-8444-555555555555"

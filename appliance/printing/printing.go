@@ -79,6 +79,7 @@ type Spooler struct {
 
 	alarming sync.Mutex // held while Alarm and Cleared are called, so that they are told in order
 	raised   map[alarmKey]staff.Alarm
+	rung     map[alarmKey]ring
 
 	telling sync.Mutex // held while watchers are called, so that they see changes in order
 }
@@ -108,7 +109,8 @@ func New(cfg Config) (*Spooler, error) {
 		}
 	}
 	s := &Spooler{
-		cfg: cfg, changed: make(chan struct{}, 1), raised: map[alarmKey]staff.Alarm{}, reprints: map[string]reprint{},
+		cfg: cfg, changed: make(chan struct{}, 1), reprints: map[string]reprint{},
+		raised: map[alarmKey]staff.Alarm{}, rung: map[alarmKey]ring{},
 	}
 	s.status = s.overall()
 	if err := s.Adopt(cfg.Adopted); err != nil {
