@@ -100,7 +100,7 @@ func TestRiskEnds(t *testing.T) {
 		defer p.Close()
 		var b bell
 		cfg := quick(p, &memory{})
-		cfg.Idle, cfg.Session, cfg.Active = time.Hour, time.Hour, time.Hour
+		cfg.Idle, cfg.Session, cfg.Active = 6*time.Hour, 6*time.Hour, 6*time.Hour
 		cfg.Dial = net.Dial
 		cfg.Adopted[0].Link, cfg.Adopted[0].Risk = staff.LinkRisk, risk(60*24*time.Hour)
 		b.use(&cfg)
@@ -113,7 +113,7 @@ func TestRiskEnds(t *testing.T) {
 			want  string
 			alarm bool
 		}{{0, "done", false}, {29, "done", false}, {31, "done", true}, {61, "identity nothing_printed", true}} {
-			time.Sleep(time.Until(cfg.Adopted[0].Risk.At.AddDate(0, 0, tt.day)) + 2*time.Hour)
+			time.Sleep(time.Until(cfg.Adopted[0].Risk.At.AddDate(0, 0, tt.day)) + 7*time.Hour)
 			if got := describe(s.Print(t.Context(), jobOf(pdf(1, 100), 1), func(kiosk.PrintProgress) {})); got != tt.want || b.has(staff.AlarmRisk) != tt.alarm {
 				t.Errorf("day %d: %s, alarm %v; want %s, %v", tt.day, got, b.has(staff.AlarmRisk), tt.want, tt.alarm)
 			}

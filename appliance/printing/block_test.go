@@ -37,6 +37,7 @@ func stuck(t *testing.T, s *printing.Spooler, p *ipptest.Printer) *kiosk.PrintEr
 
 // TestBlocked lets a visit end while its job waits for paper in a printer that does not let go of it.
 func TestBlocked(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		free func(t *testing.T, p *ipptest.Printer, s *printing.Spooler)

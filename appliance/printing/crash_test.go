@@ -224,6 +224,7 @@ func killed(t *testing.T, p *ipptest.Printer, state printing.State, when string)
 }
 
 func TestRestartedPrinter(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		do   func(t *testing.T, p *ipptest.Printer)
@@ -261,6 +262,7 @@ func TestRestartedPrinter(t *testing.T) {
 
 // TestOrphanIsCancelledWhenThePrinterReturns loses the printer right after Create-Job.
 func TestOrphanIsCancelledWhenThePrinterReturns(t *testing.T) {
+	t.Parallel()
 	p := start(t, ipptest.Config{})
 	j := &memory{}
 	j.onRow = func(row printing.Row) {

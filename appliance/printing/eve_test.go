@@ -62,6 +62,7 @@ func kept(t *testing.T, p *eve.Printer, want ...[]byte) {
 }
 
 func TestIppeveprinter(t *testing.T) {
+	t.Parallel()
 	for _, scheme := range []string{"ipp", "ipps"} {
 		t.Run("byte for byte over "+scheme, func(t *testing.T) {
 			t.Parallel()

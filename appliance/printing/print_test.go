@@ -46,6 +46,7 @@ func TestPrints(t *testing.T) {
 
 // TestMisbehaviour prints one document on a printer that has printed for somebody else, and misbehaves then.
 func TestMisbehaviour(t *testing.T) {
+	t.Parallel()
 	size := 300_000
 	slow := func(p *ipptest.Printer) { p.PageTime(time.Second) } // a cancel comes before, also on a busy machine
 	for _, tt := range []struct {
@@ -214,6 +215,7 @@ func TestTroubleIsToldWithinFiveSeconds(t *testing.T) {
 
 // TestCancel gives up a document of three pages. Another try is allowed only where no sheet can be out.
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		fresh bool // the printer has no history that shows that it counts

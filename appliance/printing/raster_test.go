@@ -57,6 +57,7 @@ func (d drawer) Print(_ context.Context, pdf []byte, o raster.PrintOptions) ([]b
 }
 
 func TestPrintsPictures(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		formats []string
@@ -170,6 +171,7 @@ func undrawing(t *testing.T, p *ipptest.Printer, reason string) string {
 
 // TestPictureAfterPDF prints on a printer that takes a PDF and gives it up.
 func TestPictureAfterPDF(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name   string
 		reason string

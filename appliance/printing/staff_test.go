@@ -99,6 +99,7 @@ func TestTestPage(t *testing.T) {
 
 // TestTrial prints the adoption page on printers that nobody has adopted.
 func TestTrial(t *testing.T) {
+	t.Parallel()
 	page := pdf(1, 500)
 	for _, tt := range []struct {
 		name   string
