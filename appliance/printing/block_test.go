@@ -244,3 +244,29 @@ func TestDecide(t *testing.T) {
 		t.Errorf("row of the first print: %+v", r)
 	}
 }
+
+// TestRetiredAndBlocked retires a printer that still holds a sheet: staff see it until they have looked.
+func TestRetiredAndBlocked(t *testing.T) {
+	t.Parallel()
+	p := start(t, ipptest.Config{PageTime: 10 * time.Millisecond})
+	var b bell
+	cfg := quick(p, &memory{})
+	cfg.Grace = 300 * time.Millisecond
+	b.use(&cfg)
+	s := spooler(t, cfg)
+	run(t, s)
+	pe := stuck(t, s, p)
+	if err := s.Adopt(nil); err != nil {
+		t.Fatal(err)
+	}
+	if d := device(t, s); d.Blocked != pe.Print || len(s.Printers()) != 0 || s.Status().State != kiosk.PrinterNone {
+		t.Errorf("device %+v, printers %+v, status %+v", d, s.Printers(), s.Status())
+	}
+	if err := s.Free(t.Context(), p.UUID(), "Anna Neri"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is forgotten", 10*time.Second, func() bool { return len(s.Devices()) == 0 && !b.has(staff.AlarmSheet) })
+	if err := s.Decide(t.Context(), pe.Print, kiosk.VerdictOut, "Anna Neri"); err != nil {
+		t.Error(err)
+	}
+}

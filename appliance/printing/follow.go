@@ -243,6 +243,9 @@ func (r *run) broken(ctx context.Context, err error) error {
 	case !nothingArrived(err):
 		r.row.Sent = len(r.doc)
 	}
+	if trouble == kiosk.TroubleIdentity {
+		return r.leave(trouble, err) // who answers now has no job of ours
+	}
 	job, end := r.s.stop(ctx, r.client, r.row)
 	var out error
 	switch {
@@ -261,8 +264,7 @@ func (r *run) broken(ctx context.Context, err error) error {
 		}
 	}
 	var se *ipp.StatusError
-	if out == nil || kiosk.AsPrintError(out).Outcome != kiosk.NothingPrinted || trouble == kiosk.TroubleIdentity ||
-		errors.As(err, &se) && !se.Later() {
+	if out == nil || kiosk.AsPrintError(out).Outcome != kiosk.NothingPrinted || errors.As(err, &se) && !se.Later() {
 		return out // it would refuse again
 	}
 	return againError{error: out}

@@ -341,3 +341,38 @@ func TestHeld(t *testing.T) {
 	}
 	until(t, "adopted again", 10*time.Second, func() bool { return !b.has(staff.AlarmKey) && s.Printers()[0].State == kiosk.PrinterReady })
 }
+
+// TestKeyChangesBeforeTheDocument changes who answers between the making of the job and the document.
+func TestKeyChangesBeforeTheDocument(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(t *testing.T, p *ipptest.Printer)
+	}{
+		{"another key", newKey},
+		{"another printer", func(_ *testing.T, p *ipptest.Printer) { p.SetUUID("11111111-2222-4333-8444-555555555555") }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, ipptest.Config{TLS: true})
+			j := &memory{}
+			j.onRow = func(row printing.Row) {
+				if row.State == printing.Sending {
+					tt.change(t, p)
+				}
+			}
+			cfg := quick(p, j)
+			cfg.Adopted[0].Keys, cfg.Adopted[0].Link = p.Pins(), staff.LinkTLS
+			s := spooler(t, cfg)
+			if got := describe(s.Print(t.Context(), jobOf(pdf(1, 100), 1), func(kiosk.PrintProgress) {})); got != "identity nothing_printed" {
+				t.Errorf("got %s", got)
+			}
+			if p.Requests("Send-Document")+p.Requests("Cancel-Job") > 0 {
+				t.Errorf("%d documents, %d cancels for who is not the printer", p.Requests("Send-Document"), p.Requests("Cancel-Job"))
+			}
+			// The job without a document is cancelled when the printer is back, and keeps nobody from another.
+			if row := j.all()[0]; row.State != printing.Created || device(t, s).Blocked != "" {
+				t.Errorf("row %+v, device %+v", row, device(t, s))
+			}
+		})
+	}
+}

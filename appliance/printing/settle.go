@@ -121,8 +121,13 @@ func (s *Spooler) settleRow(ctx context.Context, d *device, c *ipp.Client, row R
 	}
 	if found && !job.State.Ended() {
 		row.JobID, row.JobUUID = job.ID, job.UUID
-		var end ending
-		if job, end = s.stop(ctx, c, row); end == stillThere {
+		end := stillThere
+		if row.told {
+			_ = c.Cancel(ctx, row.JobID) // what comes of it the next look shows
+		} else {
+			job, end = s.stop(ctx, c, row)
+		}
+		if row.told = end == stillThere; row.told {
 			if ctx.Err() != nil || row.State.Open() && lost(row) == Failed {
 				return row, false
 			}
