@@ -7,6 +7,7 @@ import (
 	"html"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -105,21 +106,22 @@ func (l *LAN) PrintServer(t testing.TB, name string, n, count int) []Queue {
 	for i := range count {
 		q := Queue{fmt.Sprintf("Coda %d @ %s", i+1, name), fmt.Sprintf("5f0f0000-0000-4000-8000-%012x", n<<16+i), fmt.Sprintf("printers/coda%d", i+1)}
 		queues = append(queues, q)
-		text := `<?xml version="1.0"?><service-group><name>` + html.EscapeString(q.Instance) + `</name>`
+		var text strings.Builder
+		text.WriteString(`<?xml version="1.0"?><service-group><name>` + html.EscapeString(q.Instance) + `</name>`)
 		for _, typ := range []string{"_ipp._tcp", "_ipps._tcp"} {
-			text += `<service><type>` + typ + `</type><port>631</port>`
+			text.WriteString(`<service><type>` + typ + `</type><port>631</port>`)
 			for _, r := range []string{
 				"txtvers=1", "qtotal=1", "rp=" + q.RP, "ty=Coda di prova", "adminurl=https://" + name + ".local:631/" + q.RP,
 				"note=Piano terra, stanza " + fmt.Sprint(i+1), "priority=0", "product=(Coda di prova)", "printer-state=3",
 				"printer-type=0x901046", "UUID=" + q.UUID, "pdl=application/octet-stream,application/pdf,application/postscript,image/jpeg,image/png,image/pwg-raster,image/urf",
 				"URF=CP1,W8,SRGB24,RS300,IS1,MT1,V1.4", "TLS=1.2", "Color=T", "Duplex=T",
 			} {
-				text += `<txt-record>` + html.EscapeString(r) + `</txt-record>`
+				text.WriteString(`<txt-record>` + html.EscapeString(r) + `</txt-record>`)
 			}
-			text += `</service>`
+			text.WriteString(`</service>`)
 		}
-		text += `</service-group>`
-		must(t, os.WriteFile(h.path(fmt.Sprintf("/etc/avahi/services/coda%d.service", i+1)), []byte(text), 0o644))
+		text.WriteString(`</service-group>`)
+		must(t, os.WriteFile(h.path(fmt.Sprintf("/etc/avahi/services/coda%d.service", i+1)), []byte(text.String()), 0o644))
 	}
 	h.Avahi(t)
 	return queues

@@ -114,11 +114,12 @@ func (l *LAN) Host(t testing.TB, name string, n int) *Host {
 
 // hosts writes the host's /etc/hosts: ippeveprinter looks up the name of the machine it is on.
 func (h *Host) hosts() error {
-	text := "127.0.0.1 localhost\n::1 localhost\n"
+	var text strings.Builder
+	text.WriteString("127.0.0.1 localhost\n::1 localhost\n")
 	for _, a := range []netip.Addr{h.lan.Addr(h.n), h.lan.Addr6(h.n)} {
-		text += fmt.Sprintf("%v %s %s.local\n", a, h.name, h.name)
+		text.WriteString(fmt.Sprintf("%v %s %s.local\n", a, h.name, h.name))
 	}
-	return os.WriteFile(filepath.Join(h.dir, "hosts"), []byte(text), 0o644)
+	return os.WriteFile(filepath.Join(h.dir, "hosts"), []byte(text.String()), 0o644)
 }
 
 // off switches the machine off: everything on it ends, and nothing of it says goodbye.

@@ -91,11 +91,12 @@ func (p *Printer) Paper(t testing.TB, size string, sheets int) {
 // Toner sets the level of every cartridge: 0 is empty, less than 10 is low.
 func (p *Printer) Toner(t testing.TB, percent int) {
 	t.Helper()
-	q := "supply0=10" // the bottle for waste
+	var q strings.Builder
+	q.WriteString("supply0=10") // the bottle for waste
 	for i := 1; i <= 4; i++ {
-		q += fmt.Sprintf("&supply%d=%d", i, percent)
+		q.WriteString(fmt.Sprintf("&supply%d=%d", i, percent))
 	}
-	must(t, p.form("/supplies", q))
+	must(t, p.form("/supplies", q.String()))
 }
 
 // Doc is a document that the printer has received, whole or not: what is on paper.
