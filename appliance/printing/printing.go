@@ -1,10 +1,11 @@
-// Package printing gets a document onto paper once: it knows which printers the branch has approved and how they are,
+// Package printing gets a document onto paper once: it knows which printers the branch has adopted and how they are,
 // prints on one of them, follows the job to the last sheet, and says honestly when nobody can know what came out.
 //
-// It speaks IPP through package ipp and follows announced addresses through package dnssd. A printer is approved by its
-// printer-uuid; what answers at its address with another one is not used. Nothing is ever printed a second time unless
-// the printer has said that of the first time no sheet came out; a print whose end is not known is Uncertain, and a
-// person decides.
+// It speaks IPP through package ipp and follows announced addresses through package dnssd. A printer is known by its
+// printer-uuid and its keys; what answers at its address with others is not used, and staff are told. Nothing is ever
+// printed a second time unless the printer has said that of the first time no sheet came out; a print whose end is not
+// known is Uncertain, and a person decides. As long as a sheet of a visit that is over may still come out of a printer,
+// nothing else goes there.
 package printing
 
 import (
