@@ -1,6 +1,7 @@
 package raster_test
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -25,7 +26,7 @@ func measured(args []string) error {
 		return err
 	}
 	most := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss
-	if err := os.WriteFile(args[0], strconv.AppendInt(nil, most, 10), 0o600); err != nil {
+	if err := os.WriteFile(args[0], fmt.Append(nil, most), 0o600); err != nil {
 		return err
 	}
 	_, err = os.Stdout.Write(said)

@@ -38,7 +38,7 @@ type PrintOptions struct {
 
 // Print draws every page of pdf for a printer: each becomes a page of A4 at the resolution asked for, its own size kept
 // when it is A4, else fitted and centred, and turned when it lies. What is drawn is what a person would print: its
-// visible part (CropBox), as it is shown (Rotate), with the annotations and form fields that are for printing.
+// visible part (CropBox), as it is shown (Rotate), with its annotations and what its form fields say.
 //
 // The result is one document in o.Format, at most 64 MiB (ErrLimits). Before it is returned it is looked at: every page
 // has its size, and no page has come out black (ErrBlack), nor white (ErrBlank) where the PDF is not known to have an

@@ -237,11 +237,13 @@ func TestPrintBands(t *testing.T) {
 func TestPrintRefuses(t *testing.T) {
 	r := rasteriser(t)
 	const box = "/MediaBox [0 0 595.28 841.89]"
-	twice := func(second string) []byte {
+	two := func(second string) []byte {
 		return build([]string{
 			"<< /Type /Catalog /Pages 2 0 R >>", "<< /Type /Pages /Kids [3 0 R 4 0 R] /Count 2 >>",
 			"<< /Type /Page /Parent 2 0 R " + box + " /Contents 5 0 R >>", "<< /Type /Page /Parent 2 0 R " + box + second + " >>",
 			stream("", "50 50 m 90 90 l S"), stream("", "1 g 0 0 500 500 re f"),
+			stream("", "BT /F 12 Tf 50 50 Td ( ) Tj 0 20 Td (   ) Tj ET"), stream("", "1 g BT /F 12 Tf 50 50 Td (bianco) Tj ET"),
+			"<< /Font << /F << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> >> >>",
 		})
 	}
 	whole := certificate(t, nil)
@@ -260,8 +262,10 @@ func TestPrintRefuses(t *testing.T) {
 		{"black", drawing(stream("", "0 g 0 0 600 900 re f")), raster.ErrBlack, "black"},
 		{"a black strip", onePage("/MediaBox [0 0 100 800] /Contents 4 0 R", stream("", "0 g 0 0 100 800 re f")), raster.ErrBlack, "black"},
 		{"white on white", drawing(stream("", "1 g 0 0 500 500 re f")), raster.ErrBlank, "blank"},
-		{"a second page that is white", twice(" /Contents 6 0 R"), raster.ErrBlank, "blank"},
-		{"a second page that is empty", twice(""), nil, ""},
+		{"a second page that is white", two(" /Contents 6 0 R"), raster.ErrBlank, "blank"},
+		{"a second page that is empty", two(""), nil, ""},
+		{"a second page of spaces", two(" /Contents 7 0 R /Resources 9 0 R"), nil, ""},
+		{"a second page in white letters", two(" /Contents 8 0 R /Resources 9 0 R"), raster.ErrBlank, "blank"},
 		{"a script when it is opened", pages(1, "/OpenAction << /S /JavaScript /JS (while\\(1\\)\\{\\}) >>"), nil, ""},
 		{"starts a program", pages(1, "/OpenAction << /S /Launch /F (cmd) >> /AcroForm << /Fields [] >>"), nil, ""},
 	} {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"unicode"
 
 	"github.com/klippa-app/go-pdfium"
 	"github.com/klippa-app/go-pdfium/enums"
@@ -116,7 +117,8 @@ func printPages(inst pdfium.Pdfium, doc references.FPDF_DOCUMENT, a answer, o Pr
 	return empty, w.Close()
 }
 
-// isBare reports whether nothing is on a page, not even something white.
+// isBare reports whether nothing is on a page, not even something white. Word processors leave pages with a few spaces on
+// them: those are bare too.
 func isBare(inst pdfium.Pdfium, page requests.Page) (bool, error) {
 	objects, err := inst.FPDFPage_CountObjects(&requests.FPDFPage_CountObjects{Page: page})
 	if err != nil {
@@ -126,7 +128,53 @@ func isBare(inst pdfium.Pdfium, page requests.Page) (bool, error) {
 	if err != nil {
 		return false, ErrDamaged
 	}
-	return objects.Count == 0 && annots.Count == 0, nil
+	if objects.Count > maxSpaces || annots.Count > 0 {
+		return false, nil
+	}
+	for i := range objects.Count {
+		object, err := inst.FPDFPage_GetObject(&requests.FPDFPage_GetObject{Page: page, Index: i})
+		if err != nil {
+			return false, ErrDamaged
+		}
+		kind, err := inst.FPDFPageObj_GetType(&requests.FPDFPageObj_GetType{PageObject: object.PageObject})
+		if err != nil {
+			return false, ErrDamaged
+		}
+		if kind.Type != enums.FPDF_PAGEOBJ_TEXT {
+			return false, nil
+		}
+	}
+	if objects.Count == 0 {
+		return true, nil
+	}
+	return hasOnlySpaces(inst, page)
+}
+
+// maxSpaces is how many objects, and how many characters, may be on a page that is to count as empty.
+const maxSpaces = 100
+
+func hasOnlySpaces(inst pdfium.Pdfium, page requests.Page) (bool, error) {
+	text, err := inst.FPDFText_LoadPage(&requests.FPDFText_LoadPage{Page: page})
+	if err != nil {
+		return false, ErrDamaged
+	}
+	n, err := inst.FPDFText_CountChars(&requests.FPDFText_CountChars{TextPage: text.TextPage})
+	if err != nil {
+		return false, ErrDamaged
+	}
+	// Text without characters is text that cannot be read: nobody knows what should be there.
+	only := n.Count > 0 && n.Count <= maxSpaces
+	for i := 0; only && i < n.Count; i++ {
+		c, err := inst.FPDFText_GetUnicode(&requests.FPDFText_GetUnicode{TextPage: text.TextPage, Index: i})
+		if err != nil {
+			return false, ErrDamaged
+		}
+		only = unicode.IsSpace(rune(c.Unicode))
+	}
+	if _, err := inst.FPDFText_ClosePage(&requests.FPDFText_ClosePage{TextPage: text.TextPage}); err != nil {
+		return false, ErrDamaged
+	}
+	return only, nil
 }
 
 // printPage draws one page, band by band, and writes its lines.

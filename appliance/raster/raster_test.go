@@ -235,6 +235,9 @@ func TestNothingStays(t *testing.T) {
 	if _, err := r.Pages(t.Context(), pdf, raster.Options{Width: 300}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := r.Print(t.Context(), pdf, raster.PrintOptions{Format: raster.URF, DPI: 150}); err != nil {
+		t.Fatal(err)
+	}
 	// Half of one may be mended by the engine or not (Check refuses it): it must not leave anything either.
 	if _, err := r.Pages(t.Context(), pdf[:len(pdf)/2], raster.Options{Width: 300}); errors.Is(err, raster.ErrEngine) {
 		t.Error(err)
@@ -299,7 +302,11 @@ func TestManyAtATime(t *testing.T) {
 
 func TestChildMisbehaves(t *testing.T) {
 	sh := func(script string) *raster.Rasteriser {
-		return &raster.Rasteriser{Command: []string{"/bin/sh", "-c", script}, Limits: raster.Limits{Wall: 700 * time.Millisecond}}
+		lim := raster.Limits{}
+		if strings.Contains(script, "sleep") {
+			lim.Wall = 700 * time.Millisecond
+		}
+		return &raster.Rasteriser{Command: []string{"/bin/sh", "-c", script}, Limits: lim}
 	}
 	for _, tt := range []struct {
 		name   string

@@ -225,7 +225,7 @@ func checkOpenAction(pdf, value []byte) error {
 	if bytes.HasPrefix(value, []byte("[")) {
 		return nil
 	}
-	if end := bytes.Index(value, []byte(">>")); end >= 0 && hasName(value[:end], "GoTo") {
+	if before, _, ok := bytes.Cut(value, []byte(">>")); ok && hasName(before, "GoTo") {
 		return nil
 	}
 	return fmt.Errorf("/OpenAction: %w", ErrActive)
