@@ -11,15 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"sportello.example/appliance/adoption"
 	"sportello.example/appliance/clock"
-	"sportello.example/appliance/dnssd"
 	"sportello.example/appliance/printing"
 	"sportello.example/appliance/raster"
 	"sportello.example/firmware/program"
@@ -41,18 +40,24 @@ import (
 
 // The one place that says who plays which part.
 var (
-	_ kiosk.Journal    = (*queue)(nil)
-	_ kiosk.Hub        = (*municipality)(nil)
-	_ kiosk.Logins     = (*municipality)(nil)
-	_ kiosk.Printer    = (*printing.Spooler)(nil)
-	_ kiosk.Viewer     = (*viewer)(nil)
-	_ kiosk.Papers     = paper.Sheets{}
-	_ outbox.Queue     = (*queue)(nil)
-	_ outbox.Hub       = (*municipality)(nil)
-	_ stick.Queue      = (*queue)(nil)
-	_ stick.Signer     = (*identity.Identity)(nil)
-	_ desired.Source   = (*source)(nil)
-	_ printing.Journal = (*queue)(nil)
+	_ kiosk.Journal       = (*queue)(nil)
+	_ kiosk.Hub           = (*municipality)(nil)
+	_ kiosk.Logins        = (*municipality)(nil)
+	_ kiosk.Printer       = (*printing.Spooler)(nil)
+	_ kiosk.Viewer        = (*viewer)(nil)
+	_ kiosk.Papers        = paper.Sheets{}
+	_ staff.Spool         = (*printing.Spooler)(nil)
+	_ staff.Adoptions     = (*adoption.Service)(nil)
+	_ staff.Door          = (*door)(nil)
+	_ outbox.Queue        = (*queue)(nil)
+	_ outbox.Hub          = (*municipality)(nil)
+	_ stick.Queue         = (*queue)(nil)
+	_ stick.Signer        = (*identity.Identity)(nil)
+	_ desired.Source      = (*source)(nil)
+	_ printing.Journal    = (*queue)(nil)
+	_ printing.Rasteriser = (*raster.Rasteriser)(nil)
+	_ adoption.Store      = (*queue)(nil)
+	_ adoption.Printer    = (*printing.Spooler)(nil)
 )
 
 // Box is one branch's appliance.
@@ -61,19 +66,21 @@ type Box struct {
 	log *slog.Logger
 	now func() time.Time
 
-	board   *health.Board
-	clock   *clock.Clock
-	queue   *queue
-	hub     *municipality
-	relay   *outbox.Relay
-	desk    *kiosk.Desk
-	spool   *printing.Spooler
-	draw    *raster.Rasteriser
-	texts   *locale.Catalogue
-	control atomic.Pointer[string] // what the box's own commands must show
-	crowded atomic.Bool            // somebody was at a kiosk when it was last looked
-	noRoom  atomic.Bool            // something could not be stored for want of room
-	refused atomic.Int64           // so many events, since there was room
+	board *health.Board
+	clock *clock.Clock
+	queue *queue
+	hub   *municipality
+	relay *outbox.Relay
+	desk  *kiosk.Desk
+	draw  *raster.Rasteriser
+	texts *locale.Catalogue
+
+	printers printers
+	callsign *callsign
+	control  atomic.Pointer[string] // what the box's own commands must show
+	crowded  atomic.Bool            // somebody was at a kiosk when it was last looked
+	noRoom   atomic.Bool            // something could not be stored for want of room
+	refused  atomic.Int64           // so many events, since there was room
 }
 
 // Run runs a box until ctx ends; then it ends every session (a job at the printer is finished or cancelled there, and
@@ -130,7 +137,7 @@ func assemble(ctx context.Context, cfg Config, now func() time.Time, log *slog.L
 	if err := os.MkdirAll(b.draw.CacheDir, 0o700); err != nil {
 		return nil, errors.Join(fmt.Errorf("cache: %w", err), q.Close())
 	}
-	if err := b.wire(); err != nil {
+	if err := b.wire(ctx); err != nil {
 		return nil, errors.Join(err, q.Close())
 	}
 	return b, nil
@@ -144,20 +151,16 @@ func newClock(cfg Config, now func() time.Time, board *health.Board) *clock.Cloc
 	return c
 }
 
-func (b *Box) wire() error {
+func (b *Box) wire(ctx context.Context) error {
 	cfg := b.cfg
-	approved := make([]staff.Adopted, 0, len(cfg.Printers))
-	for _, p := range cfg.Printers {
-		approved = append(approved, staff.Adopted{UUID: p.UUID, URI: p.URI, Keys: p.Pins})
-	}
-	spool, err := printing.New(printing.Config{
-		Adopted: approved, Journal: b.queue, Log: b.log, Now: b.now, Idle: time.Duration(cfg.Intervals.Probe),
-	})
+	err := b.wirePrinters(ctx, func() bool { return b.desk.Busy() })
 	if err != nil {
-		return &program.UsageError{Err: err, Hint: "correct the [[printer]] entries of the configuration file"}
+		return err
 	}
-	b.spool = spool
-	spool.Watch(func(st kiosk.PrinterStatus) { b.board.Set(health.Printer, printerLight(st), string(st.Trouble)) })
+	b.printers.spool.Watch(func(st kiosk.PrinterStatus) { b.board.Set(health.Printer, printerLight(st), string(st.Trouble)) })
+	if b.callsign, err = newCallsign(cfg.Data, b.branch(), cfg.Discovery.Host); err != nil {
+		return err
+	}
 	catalogue, err := kiosk.LoadCatalogue()
 	if err != nil {
 		return err
@@ -166,7 +169,7 @@ func (b *Box) wire() error {
 		return err
 	}
 	b.desk = kiosk.NewDesk(kiosk.Config{
-		Place: b.place, Catalogue: catalogue, Journal: b.queue, Hub: b.hub, Logins: b.hub, Printer: spool,
+		Place: b.place, Catalogue: catalogue, Journal: b.queue, Hub: b.hub, Logins: b.hub, Printer: b.printers.spool,
 		Viewer: &viewer{b.draw}, Papers: paper.Sheets{},
 		LineUp: b.lineUp, Disk: b.disk, Kick: b.kick, Drain: b.drain, Now: b.now, Log: b.log,
 		Idle: time.Duration(cfg.Intervals.Idle), Languages: b.texts.Has,
@@ -208,12 +211,13 @@ func (b *Box) lineUp() bool {
 	return s == health.Up || s == health.Slow
 }
 
-// kick says that an event was stored. When it is the first after nobody was at a kiosk, the line is looked at now: what
-// the lights say was seldom asked while nobody looked at them.
+// kick says that an event was stored. When it is the first after nobody was at a kiosk, the line and the printers are looked
+// at now: what the lights say was seldom asked while nobody looked at them.
 func (b *Box) kick() {
 	b.relay.Kick()
 	if b.desk.Busy() && !b.crowded.Swap(true) {
 		b.hub.look()
+		b.printers.spool.Wake()
 	}
 }
 
@@ -228,7 +232,7 @@ func printerLight(st kiosk.PrinterStatus) health.State {
 
 func (b *Box) run(ctx context.Context) error {
 	pages, err := web.New(web.Config{
-		Desk: b.desk, Board: b.board, Printer: b.spool, Texts: b.texts, Hosts: b.cfg.Hosts, Now: b.now, Log: b.log,
+		Desk: b.desk, Board: b.board, Printer: b.printers.spool, Texts: b.texts, Hosts: b.cfg.Hosts, Now: b.now, Log: b.log,
 		Notices: b.queue.notices, NoticesChanged: b.queue.noticesChanged,
 	})
 	if err != nil {
@@ -293,11 +297,9 @@ func listenError(addr string, err error) error {
 
 // background starts everything that is not the pages.
 func (b *Box) background(ctx context.Context, g *errgroup.Group, port int) {
-	found := dnssd.Browser{
-		Types: []string{"_ipp._tcp", "_ipps._tcp"}, Interfaces: b.cfg.Discovery.Interfaces, Log: b.log, Now: b.now,
-	}
-	g.Go(func() error { return found.Run(ctx, b.spool.Found) })
-	g.Go(func() error { return b.spool.Run(ctx) })
+	g.Go(func() error { return b.printers.browser.Run(ctx, b.printers.found) })
+	g.Go(func() error { return b.printers.spool.Run(ctx) })
+	g.Go(func() error { return b.printers.adoptions.Run(ctx) })
 	g.Go(func() error { return b.desk.Run(ctx) })
 	g.Go(func() error { return b.keep(ctx) })
 	g.Go(func() error { return b.join(ctx) })
@@ -310,17 +312,6 @@ func (b *Box) background(ctx context.Context, g *errgroup.Group, port int) {
 	if b.cfg.Discovery.Announce {
 		g.Go(func() error { return b.announce(ctx, port) })
 	}
-}
-
-func (b *Box) announce(ctx context.Context, port int) error {
-	err := dnssd.Announce(ctx, dnssd.Announcement{
-		Instance: strings.TrimSpace("Sportello " + b.desk.Branch()), Type: "_http._tcp", Port: port,
-		TXT: map[string]string{"path": "/"}, Interfaces: b.cfg.Discovery.Interfaces, Log: b.log,
-	})
-	if err != nil {
-		b.log.Error("box not announced", "err", err)
-	}
-	return nil
 }
 
 // keep looks after what nobody else does: the lights that nobody sets, and rows that have had their time.

@@ -75,6 +75,7 @@ func (b *Box) handler(pages http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", pages)
 	mux.HandleFunc("GET /status", local(b.serveStatus))
+	mux.HandleFunc("GET "+pathPrinters, b.commands(b.servePrinters))
 	mux.HandleFunc("POST "+pathExport, b.commands(b.serveExport))
 	mux.HandleFunc("POST "+pathImport, b.commands(b.serveImport))
 	return mux
@@ -92,7 +93,7 @@ func (b *Box) serveStatus(w http.ResponseWriter, r *http.Request) {
 		sync.Link.Since = instant(l.Since)
 	}
 	sync.Branch = b.desk.Branch()
-	p := b.spool.Status()
+	p := b.printers.spool.Status()
 	st := Status{
 		Release: release.Current().String(), Box: sync.Box, Branch: sync.Branch, Kiosks: b.desk.Kiosks(), Enrolled: b.hub.in.Load() != nil,
 		Busy: b.desk.Busy(), Queue: sync.Queued(), Epoch: string(sync.Epoch), Lights: b.board.Snapshot(),

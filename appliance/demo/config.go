@@ -73,10 +73,14 @@ func (s *stage) enrol(ctx context.Context) error {
 			return fmt.Errorf("the hub's certificate authority: %w", err)
 		}
 	}
+	pin, err := s.printerKnobs.Pin(ctx)
+	if err != nil {
+		return fmt.Errorf("the printer's key: %w", err)
+	}
 	return writeConfig(path, map[string]any{
 		"listen": s.addr.box, "data": filepath.Join(s.dir, "box"), "hub": "https://" + s.line.addr, "hub_ca": ca, "token": token,
 		"branch": branchName, "kiosks": kiosks,
-		"printer":   []map[string]any{{"uuid": s.printerUUID}}, // its address is what it announces
+		"printer":   []map[string]any{{"uuid": s.printerUUID, "pins": []string{pin}}}, // its address is what it announces
 		"discovery": map[string]any{"interfaces": s.interfaces()},
 		"intervals": map[string]any{"ping": "1s", "quiet": "1s", "probe": "1s", "gather": "500ms"},
 	})
@@ -99,6 +103,18 @@ func (s *stage) addBox(ctx context.Context) (newBox, error) {
 // command runs one of the commands that people use at the terminal of hub or box, and reads the JSON that it prints into
 // v; nil: it prints none.
 func (s *stage) command(ctx context.Context, v any, args ...string) error {
+	out, err := s.say(ctx, args...)
+	if err != nil || v == nil {
+		return err
+	}
+	if err := json.Unmarshal([]byte(out), v); err != nil {
+		return fmt.Errorf("%w: %s: %w", errPart, strings.Join(args[:min(len(args), 3)], " "), err)
+	}
+	return nil
+}
+
+// say runs one of those commands and returns what it prints.
+func (s *stage) say(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, s.self, args...)
@@ -107,13 +123,7 @@ func (s *stage) command(ctx context.Context, v any, args ...string) error {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	name := strings.Join(args[:min(len(args), 3)], " ")
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%w: %s: %w: %s", errPart, name, err, clip(strings.TrimSpace(stderr.String()), 300))
+		return "", fmt.Errorf("%w: %s: %w: %s", errPart, name, err, clip(strings.TrimSpace(stderr.String()), 300))
 	}
-	if v == nil {
-		return nil
-	}
-	if err := json.Unmarshal(stdout.Bytes(), v); err != nil {
-		return fmt.Errorf("%w: %s: %w", errPart, name, err)
-	}
-	return nil
+	return strings.TrimSpace(stdout.String()), nil
 }

@@ -88,6 +88,7 @@ const (
 	printerPaper printerState = "paper" // none left
 	printerJam   printerState = "jam"
 	printerGone  printerState = "gone" // switched off or unplugged
+	printerKey   printerState = "key"  // has another TLS key, as after an update of its program; it stays so
 )
 
 // fullTray is how many sheets are loaded when somebody helps the printer.
@@ -100,6 +101,8 @@ func (p *printerControl) Set(ctx context.Context, s printerState) error {
 	case printerReady, printerJam, printerGone:
 	case printerPaper:
 		paper = 0
+	case printerKey:
+		return p.post(ctx, "/key", nil)
 	default:
 		return fmt.Errorf("printer %q: %w", s, errUnknown)
 	}
@@ -130,6 +133,13 @@ func (p *printerControl) State(ctx context.Context) (printerState, error) {
 		return printerPaper, nil
 	}
 	return printerReady, nil
+}
+
+// Pin is the SHA-256 of the printer's TLS public key.
+func (p *printerControl) Pin(ctx context.Context) (string, error) {
+	var st ipptest.Status
+	_, err := p.get(ctx, "/", &st)
+	return st.Pin, err
 }
 
 // Sheets returns what came out, oldest first, without the documents.

@@ -103,7 +103,8 @@ func printerCommand(stderr io.Writer) *cobra.Command {
 	cmd := &cobra.Command{Use: "printer", Short: "A printer that keeps its sheets", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		log := slog.New(slog.NewTextHandler(stderr, nil))
 		p := ipptest.New(ipptest.Config{
-			Name: "Stampante demo " + uuid[:min(4, len(uuid))], UUID: uuid, Addr: addr, PageTime: 400 * time.Millisecond, Log: log, Now: now,
+			Name: "Stampante demo " + uuid[:min(4, len(uuid))], UUID: uuid, Addr: addr, TLS: true, Make: "Sportello virtual printer", Serial: "DEMO-0815",
+			PageTime: 400 * time.Millisecond, Log: log, Now: now,
 		})
 		times := &jobTimes{}
 		p.OnState(times.note)

@@ -37,6 +37,7 @@ type stage struct {
 	kioskLn, consoleLn net.Listener
 	addr               addresses
 	printerUUID        string
+	staffCode          string // opens the box's staff pages
 	lastHub            string // address of the hub when this folder was last played in, "" in a new one
 
 	printerKnobs *printerControl
@@ -261,6 +262,10 @@ func (s *stage) Start(ctx context.Context) error {
 	if err := s.enrol(ctx); err != nil {
 		return err
 	}
+	var err error
+	if s.staffCode, err = s.say(ctx, "box", "staff", "code", "--config", filepath.Join(s.dir, "box.toml")); err != nil {
+		return err
+	}
 	return s.startBox(ctx)
 }
 
@@ -374,7 +379,9 @@ func (s *stage) welcome(w io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("welcome: %w", err)
 	}
-	data := struct{ Kiosk, Hub, Console, Dir string }{"http://" + s.addr.kiosk, "http://" + s.addr.hub, "http://" + s.addr.console, s.opt.dir}
+	data := struct{ Kiosk, Hub, Console, StaffCode, Dir string }{
+		"http://" + s.addr.kiosk, "http://" + s.addr.hub, "http://" + s.addr.console, s.staffCode, s.opt.dir,
+	}
 	if err := t.Execute(w, data); err != nil {
 		return fmt.Errorf("welcome: %w", err)
 	}

@@ -37,6 +37,7 @@ type state struct {
 	Now       time.Time    `json:"now"`
 	Dir       string       `json:"dir"`
 	Addresses stateURLs    `json:"addresses"`
+	StaffCode string       `json:"staff_code"` // opens the box's staff pages
 	Line      lineState    `json:"line"`
 	Hub       string       `json:"hub"`      // on | off
 	Registry  string       `json:"registry"` // on | off
@@ -92,7 +93,7 @@ func (s *stage) State(context.Context) state {
 	s.mu.Unlock()
 	st.Now, st.Dir = now().UTC(), s.dir
 	st.Addresses = stateURLs{"http://" + s.addr.kiosk, "http://" + s.addr.hub, "http://" + s.addr.console}
-	st.Citizens = citizens()
+	st.Citizens, st.StaffCode = citizens(), s.staffCode
 	st.Line, st.Hub, st.BoxPower = s.line.State(), power(s.hub), power(s.box)
 	st.Phone, _ = s.tap.QR()
 	st.Sheets = s.tray.Sheets()

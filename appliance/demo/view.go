@@ -51,7 +51,8 @@ func newView(s state) consoleView {
 		choice{To: on, Label: "Risponde"}, choice{To: off, Label: "Non risponde", Bad: true})
 	add("printer", "La stampante", "the printer", string(s.Printer),
 		choice{To: string(printerReady), Label: "Pronta"}, choice{To: string(printerPaper), Label: "Senza carta", Bad: true},
-		choice{To: string(printerJam), Label: "Inceppata", Bad: true}, choice{To: string(printerGone), Label: "Sparita", Bad: true})
+		choice{To: string(printerJam), Label: "Inceppata", Bad: true}, choice{To: string(printerGone), Label: "Sparita", Bad: true},
+		choice{To: string(printerKey), Label: "Chiave nuova", Bad: true})
 	add("clock", "L’orologio del box", "restarts the box", string(s.Clock),
 		choice{To: string(clockRight), Label: "Giusto"}, choice{To: string(clockTomorrow), Label: "Un giorno avanti", Bad: true},
 		choice{To: string(clockPast), Label: "Dieci anni indietro", Bad: true})

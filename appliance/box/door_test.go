@@ -1,0 +1,64 @@
+package box
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"sportello.example/kiosk/staff"
+)
+
+func TestDoor(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Date(2026, 11, 25, 9, 0, 0, 0, time.UTC)
+	d := newDoor(dir, func() time.Time { return now })
+	want := func(what, code string, want error) {
+		t.Helper()
+		if err := d.Enter(code); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", what, err, want)
+		}
+	}
+	want("no code was made", "12345678", staff.ErrNoCode)
+
+	code, err := newStaffCode(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(digits(code)) != 8 || strings.Trim(digits(code), "0123456789") != "" {
+		t.Errorf("code %q", code)
+	}
+	stored, err := os.ReadFile(filepath.Join(dir, staffFile))
+	if err != nil || strings.Contains(string(stored), digits(code)) {
+		t.Errorf("stored %s: %v", stored, err)
+	}
+	want("as printed", code, nil)
+	want("without the blank", digits(code), nil)
+
+	wrong := "0" + digits(code)
+	for range staffTries {
+		want("wrong", wrong, staff.ErrWrong)
+	}
+	want("right, after too many wrong ones", code, staff.ErrLocked)
+	now = now.Add(staffWindow)
+	want("right, a quarter of an hour later", code, nil)
+
+	next, err := newStaffCode(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next == code {
+		t.Fatal("the same code twice")
+	}
+	want("the code before", code, staff.ErrWrong)
+	want("the new code", next, nil)
+
+	if err := os.WriteFile(filepath.Join(dir, staffFile), []byte(`{"rounds":0}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Enter(next); err == nil || !strings.Contains(err.Error(), "appliance staff code") {
+		t.Errorf("a damaged file: %v", err)
+	}
+}
