@@ -57,6 +57,7 @@ type ledger struct {
 	docs    map[string]*document // by SHA-256, hex
 	last    map[string]*document // by session
 	rows    map[string]printing.Row
+	steps   map[string]string // of each row
 	alarms  map[string]bool // kind and subject of what staff has been told and not cleared
 	figures map[string]int
 	off     bool      // the box is
@@ -68,7 +69,7 @@ type ledger struct {
 
 func newLedger() *ledger {
 	return &ledger{
-		visits: map[string]*visit{}, at: map[int]*visit{}, docs: map[string]*document{}, last: map[string]*document{}, rows: map[string]printing.Row{},
+		visits: map[string]*visit{}, at: map[int]*visit{}, docs: map[string]*document{}, last: map[string]*document{}, rows: map[string]printing.Row{}, steps: map[string]string{},
 		alarms: map[string]bool{}, figures: map[string]int{}, now: time.Now,
 	}
 }
@@ -217,6 +218,7 @@ func (l *ledger) row(row printing.Row) {
 		l.figures[string(row.State)]++
 	}
 	l.rows[row.ID] = row
+	l.steps[row.ID] += l.now().UTC().Format(" 15:04:05.000 ") + string(row.State)
 	l.note("row %.8s of kiosk %d on printer %s is %s", row.ID, row.Kiosk, last(row.PrinterUUID), row.State)
 	if row.State != printing.Creating && row.State != printing.Sending {
 		return

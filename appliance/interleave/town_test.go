@@ -152,7 +152,7 @@ func live(tb testing.TB, seed uint64, n int, h how) (faults []string, figures ma
 	for _, m := range t.machines {
 		for _, j := range m.Jobs() {
 			if mayPrint(j) || j.State == "pending" {
-				faults = append(faults, fmt.Sprintf("printer %.8s has job %s, which is %s", m.uuid, j.Name, j.State))
+				faults = append(faults, fmt.Sprintf("printer %s has job %s, which is %s:%s", last(m.uuid), j.Name, j.State, t.ledger.steps[j.Name]))
 			}
 		}
 	}
