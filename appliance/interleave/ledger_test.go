@@ -58,7 +58,7 @@ type ledger struct {
 	last    map[string]*document // by session
 	rows    map[string]printing.Row
 	steps   map[string]string // of each row
-	alarms  map[string]bool // kind and subject of what staff has been told and not cleared
+	alarms  map[string]bool   // kind and subject of what staff has been told and not cleared
 	figures map[string]int
 	off     bool      // the box is
 	began   time.Time // the last box
