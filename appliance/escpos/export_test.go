@@ -19,6 +19,6 @@ func StatusOn(ctx context.Context, open func(context.Context) (io.ReadWriteClose
 	return statusOn(ctx, open)
 }
 
-func PrintOn(ctx context.Context, open func(context.Context) (io.ReadWriteCloser, error), b []byte, tell func(kiosk.Trouble)) error {
-	return printOn(ctx, open, b, tell)
+func PrintOn(ctx context.Context, open func(context.Context) (io.ReadWriteCloser, error), b []byte) error {
+	return Printer{}.printOn(ctx, open, b)
 }

@@ -40,6 +40,8 @@ type Printer struct {
 	URI string
 	// Trouble is told what the printer is waiting for in the middle of a slip, TroubleNone when it goes on; nil: nobody is.
 	Trouble func(kiosk.Trouble)
+	// Sent is told that the printer has taken the whole slip, which may take longer to come out; nil: nobody is.
+	Sent func()
 	// Dial makes connections instead of the network, for simulated printers; nil means the network.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -112,7 +114,8 @@ func openDevice(name string) (io.ReadWriteCloser, error) {
 }
 
 // Status asks how the printer is: TroubleNone, TroublePaper, TroubleCover, TroubleOther, or TroubleUnreachable. A printer
-// that takes the connection and says nothing of itself is TroubleNone. Its error says more, for the log.
+// that takes the connection and says nothing of itself is TroubleNone. Its error says more, for the log. It takes as long
+// as the printer lets it, a second and a half at least with one that says nothing.
 func (p Printer) Status(ctx context.Context) (kiosk.Trouble, error) {
 	return statusOn(ctx, p.open)
 }
@@ -137,12 +140,13 @@ func statusOn(ctx context.Context, open opener) (kiosk.Trouble, error) {
 // Print sends what Slip or Adoption made and waits until the printer says that it has printed it and is well, or, of a
 // printer that says nothing, until it has taken it. Its error is a *kiosk.PrintError. A printer that needs a hand before
 // it has got a byte is one with NothingPrinted; one that does afterwards is waited for, see Trouble, for two minutes.
-// When ctx ends in the middle, what the printer has got comes out nevertheless.
+// When ctx ends in the middle, what the printer has got comes out nevertheless. Trouble and Sent are called from the
+// caller's goroutine.
 func (p Printer) Print(ctx context.Context, b []byte) error {
-	return printOn(ctx, p.open, b, p.Trouble)
+	return p.printOn(ctx, p.open, b)
 }
 
-func printOn(ctx context.Context, open opener, b []byte, tell func(kiosk.Trouble)) error {
+func (p Printer) printOn(ctx context.Context, open opener, b []byte) error {
 	l, err := open(ctx)
 	if err != nil {
 		return failed(kiosk.TroubleUnreachable, kiosk.NothingPrinted, err)
@@ -166,11 +170,14 @@ func printOn(ctx context.Context, open opener, b []byte, tell func(kiosk.Trouble
 		}
 		return failed(kiosk.TroubleUnreachable, outcome, err)
 	}
+	if p.Sent != nil {
+		p.Sent()
+	}
 	if !says {
 		c.hangUp(ctx)
 		return nil
 	}
-	return c.follow(ctx, tell)
+	return c.follow(ctx, p.Trouble)
 }
 
 func failed(t kiosk.Trouble, o kiosk.PrintOutcome, err error) error {

@@ -245,7 +245,7 @@ func TestDevice(t *testing.T) {
 		t.Errorf("lid open: %q, %v", got, err)
 	}
 	p.Cover(false)
-	if err := escpos.PrintOn(t.Context(), open, slip(t, "it"), nil); err != nil {
+	if err := escpos.PrintOn(t.Context(), open, slip(t, "it")); err != nil {
 		t.Error(err)
 	}
 	eventually(t, func() bool { return len(p.Slips()) == 1 })
