@@ -381,7 +381,7 @@ func (s *Session) wipe() {
 	s.drop()
 	s.answers = Answers{Service: s.answers.Service}
 	s.login, s.person, s.accepted, s.family, s.problem = login{}, nil, false, nil, nil
-	s.progress, s.slip, s.printing = PrintProgress{}, "", nil
+	s.progress, s.slip, s.printing, s.printer = PrintProgress{}, "", nil, ""
 }
 
 // record stores what happened, with the row of the session, in one transaction. private is what only the hub may read.

@@ -126,7 +126,7 @@ func (d *Desk) Prepare(ctx context.Context, s *Session) error {
 			if s.stage != StagePreparing {
 				return false
 			}
-			s.doc = doc
+			s.doc, s.printer = doc, ""
 			s.enter(StagePreview, d.cfg.Now())
 			return true
 		})
@@ -224,7 +224,7 @@ func (d *Desk) LeaveRequest(ctx context.Context, s *Session) error {
 	shown := s.update(func() bool {
 		d.dropLogin(s)
 		s.drop()
-		s.doc, s.slip = doc, code
+		s.doc, s.slip, s.printer = doc, code, ""
 		s.enter(StagePreview, now)
 		return true
 	})

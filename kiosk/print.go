@@ -84,7 +84,7 @@ func (d *Desk) print(ctx context.Context, s *Session, doc *document, printer str
 	if err == nil {
 		d.note(ctx, s, event.PrintDone, detail)
 		s.update(func() bool {
-			s.printing, s.doc, s.printer = nil, nil, ""
+			s.printing, s.doc = nil, nil
 			s.enter(StageTake, d.cfg.Now())
 			return true
 		})

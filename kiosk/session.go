@@ -62,7 +62,7 @@ type Session struct {
 	since    time.Time // when the stage began
 	slip     string    // pick-up code of the request that was left
 	busy     bool      // a press of a button is being dealt with that must not be dealt with twice
-	printer  string    // UUID of the printer that was chosen for the document, "" for the one that would print next
+	printer  string    // UUID of the printer that was chosen for the document last made, "" for the one that would print next
 	waiting  string    // journal's ID of the uncertain print that staff have yet to decide about; the document is kept for it
 	stopped  time.Time // since when the job waits for somebody to help the printer, zero while it does not
 	printing context.CancelFunc
@@ -105,7 +105,7 @@ func (s *Session) drop() {
 	if s.doc != nil && s.printing == nil {
 		s.doc.destroy()
 	}
-	s.doc, s.waiting, s.printer = nil, "", ""
+	s.doc, s.waiting = nil, ""
 }
 
 // Stage says what a session is busy with. While it is StageAsking the citizen moves freely between questions; in every

@@ -5,15 +5,16 @@ import (
 	"errors"
 )
 
-// Waiting says whether a visit is open that waits, with its document, for what staff decide about an uncertain print.
+// Waiting says whether a visit is open that waits, with its document, for what staff decide about an uncertain print (the
+// journal's ID of it).
 // Only then can it be printed again.
-func (d *Desk) Waiting(print string) bool { return d.waitingFor(print) != nil }
+func (d *Desk) Waiting(id string) bool { return d.waitingFor(id) != nil }
 
 // waitingFor returns the session that waits for a decision about a print; nil when there is none.
-func (d *Desk) waitingFor(print string) *Session {
+func (d *Desk) waitingFor(id string) *Session {
 	for _, s := range d.open() {
 		s.mu.Lock()
-		mine := print != "" && s.waiting == print && !s.ended
+		mine := id != "" && s.waiting == id && !s.ended
 		s.mu.Unlock()
 		if mine {
 			return s
@@ -27,12 +28,12 @@ func (d *Desk) waitingFor(print string) *Session {
 // document is printed again, as a numbered reprint, on the printer that was chosen for it. ErrNoSession when no visit
 // waits for it any more: the document is destroyed, and nothing is printed. ErrDiskFull when a reprint has no room in the
 // journal.
-func (d *Desk) Settle(ctx context.Context, print string, v Verdict, by string) error {
-	s := d.waitingFor(print)
+func (d *Desk) Settle(ctx context.Context, id string, v Verdict, by string) error {
+	s := d.waitingFor(id)
 	if s == nil {
 		return ErrNoSession
 	}
-	here := func() bool { return s.waiting == print }
+	here := func() bool { return s.waiting == id }
 	switch v {
 	case VerdictOut, VerdictNothing:
 		ok := s.update(func() bool {
@@ -54,7 +55,7 @@ func (d *Desk) Settle(ctx context.Context, print string, v Verdict, by string) e
 		return nil
 	case VerdictReprint:
 		err := d.begin(ctx, s, here, func(doc *document) {
-			again := Reprint{Of: print, Number: 1, By: by}
+			again := Reprint{Of: id, Number: 1, By: by}
 			if doc.reprint != nil {
 				again.Of, again.Number = doc.reprint.Of, doc.reprint.Number+1
 			}

@@ -42,7 +42,10 @@ type Config struct {
 	Printer Printer                     // prints the adoption page
 	Adopt   func([]staff.Adopted) error // told which printers count now; see printing.Spooler.Adopt
 	Branch  func() string               // for the page; nil: it names none
-	Zone    *time.Location              // of the day on the page; nil: of Now
+	// Loopback says that the box looks for printers on the loopback alone, as a demonstration does: then those that are
+	// announced there may listen anywhere, else only where ipp-usb does.
+	Loopback bool
+	Zone     *time.Location // of the day on the page; nil: of Now
 	// Dial makes connections to printers instead of the network, for simulated ones; nil: the network.
 	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	Cleared func(staff.AlarmKind, string)  // an alarm has no reason any more; nil: nobody is told

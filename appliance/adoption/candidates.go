@@ -27,9 +27,10 @@ const (
 const usbPorts = 60000
 
 // misleads reports whether an announcement would have the box ask its own services: only the box itself can announce a
-// printer on a cable.
-func misleads(sv dnssd.Service, addr netip.Addr) bool {
-	return addr.IsLoopback() && (sv.Port < usbPorts || !slices.ContainsFunc(sv.Sources, netip.Addr.IsLoopback))
+// printer on a cable. A box whose whole network is the loopback hears nobody else; the
+// source of a packet there may be another address of this machine.
+func (s *Service) misleads(sv dnssd.Service, addr netip.Addr) bool {
+	return addr.IsLoopback() && !s.cfg.Loopback && (sv.Port < usbPorts || !slices.ContainsFunc(sv.Sources, netip.Addr.IsLoopback))
 }
 
 // Found says what DNS-SD knows: services of _ipps._tcp, _ipp._tcp, _pdl-datastream._tcp and _printer._tcp.
@@ -157,7 +158,7 @@ func (s *Service) announced() []endpoint {
 				ofAddr[first]++
 			}
 			for _, addr := range sv.Addrs {
-				if ofGroup[group] == maxEndpoints || misleads(sv, addr) {
+				if ofGroup[group] == maxEndpoints || s.misleads(sv, addr) {
 					continue
 				}
 				e := endpoint{

@@ -233,17 +233,26 @@ func printerLight(st kiosk.PrinterStatus) health.State {
 func (b *Box) run(ctx context.Context) error {
 	pages, err := web.New(web.Config{
 		Desk: b.desk, Board: b.board, Printer: b.printers.spool, Texts: b.texts, Hosts: b.cfg.Hosts, Now: b.now, Log: b.log,
-		Notices: b.queue.notices, NoticesChanged: b.queue.noticesChanged,
+		Notices: b.queue.notices, NoticesChanged: b.queue.noticesChanged, Staff: "/staff/",
 	})
 	if err != nil {
 		return err
 	}
+	office, err := staff.New(staff.Config{
+		Spool: b.printers.spool, Adoptions: b.printers.adoptions, Alarms: b.printers.alarms, Desk: b.desk,
+		Door: newDoor(b.cfg.Data, b.now), Texts: b.texts, Asset: pages.Asset, Icon: pages.Icon, Branch: b.branch,
+		Now: b.now, Log: b.log,
+	})
+	if err != nil {
+		return err
+	}
+	defer office.Close()
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", b.cfg.Listen)
 	if err != nil {
 		return listenError(b.cfg.Listen, err)
 	}
 	srv := &http.Server{
-		Handler:           b.handler(pages.Handler()),
+		Handler:           b.handler(pages.Handler(), pages.Guard(office.Handler())),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,

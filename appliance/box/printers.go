@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -45,7 +46,7 @@ func (b *Box) wirePrinters(ctx context.Context, attended func() bool) error {
 		return err
 	}
 	p.adoptions, err = adoption.New(ctx, adoption.Config{
-		Store: b.queue, Printer: p.spool, Adopt: p.spool.Adopt, Branch: b.branch, Alarm: b.alarm, Cleared: p.alarms.Clear,
+		Store: b.queue, Loopback: onlyLoopback(b.cfg.Discovery.Interfaces), Printer: p.spool, Adopt: p.spool.Adopt, Branch: b.branch, Alarm: b.alarm, Cleared: p.alarms.Clear,
 		Note: b.note, Log: b.log, Now: b.now,
 	}, configured(b.cfg.Printers))
 	if err != nil {
@@ -53,6 +54,17 @@ func (b *Box) wirePrinters(ctx context.Context, attended func() bool) error {
 	}
 	p.browser = &dnssd.Browser{Types: printerTypes, Interfaces: b.cfg.Discovery.Interfaces, Log: b.log, Now: b.now}
 	return nil
+}
+
+// onlyLoopback says whether the named network interfaces lead to this machine only.
+func onlyLoopback(names []string) bool {
+	for _, name := range names {
+		ifi, err := net.InterfaceByName(name)
+		if err != nil || ifi.Flags&net.FlagLoopback == 0 {
+			return false
+		}
+	}
+	return len(names) > 0
 }
 
 // configured are the printers that the configuration file names.

@@ -71,9 +71,11 @@ type PrinterStatus struct {
 }
 
 // handler adds to the kiosk's pages what the box says of itself, and what its own commands ask of it.
-func (b *Box) handler(pages http.Handler) http.Handler {
+func (b *Box) handler(pages, staff http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", pages)
+	mux.Handle("/staff/", staff)
+	mux.Handle("/staff", staff)
 	mux.HandleFunc("GET /status", local(b.serveStatus))
 	mux.HandleFunc("GET "+pathPrinters, b.commands(b.servePrinters))
 	mux.HandleFunc("POST "+pathExport, b.commands(b.serveExport))

@@ -10,7 +10,10 @@ import (
 )
 
 // languagesPage lists the languages by what they call themselves.
-type languagesPage struct{ Languages []languageLink }
+type languagesPage struct {
+	Languages []languageLink
+	Staff     string // address of the staff's pages, on the attract page only
+}
 
 type languageLink struct {
 	Tag, Name, Dir string
@@ -55,9 +58,14 @@ func (s *Server) attract(c echo.Context) error {
 	if p.Banner, err = s.lineBanner(p.lang, v); err != nil {
 		return err
 	}
-	if p.Data, err = s.languageLinks("attract.touch", p.Lang); err != nil {
+	d, err := s.languageLinks("attract.touch", p.Lang)
+	if err != nil {
 		return err
 	}
+	if s.cfg.Staff != "" {
+		d.Staff = s.cfg.Staff + "?kiosk=" + itoa(v.kiosk)
+	}
+	p.Data = d
 	return s.render(c, http.StatusOK, p)
 }
 

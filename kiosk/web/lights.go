@@ -77,11 +77,26 @@ func (s *Server) mark(v visit, step kiosk.Step) string {
 	}
 	p := s.cfg.Printer.Status()
 	printer := joinKey(p.State, p.Trouble)
+	printers := func() (all []any) {
+		for _, o := range s.cfg.Printer.Printers() {
+			all = append(all, o.UUID, o.State, o.Trouble)
+		}
+		return append(all, v.view.Printer)
+	}
 	registry := string(s.cfg.Board.Status(health.Registry).State)
 	hub := string(s.cfg.Board.Status(health.Hub).State)
 	switch step {
-	case "attract", kiosk.StepNeed, "now", kiosk.StepLogin, kiosk.StepRequest, kiosk.StepPreview:
+	case "attract", kiosk.StepNeed, "now", kiosk.StepLogin, kiosk.StepRequest:
 		m = joinKey(m, line, hub, registry, printer)
+	case kiosk.StepPreview:
+		m = joinKey(m, line, hub, registry, printer, joinKey(printers()...))
+	case kiosk.StepProblem:
+		if pr := v.view.Problem; pr != nil {
+			m = joinKey(m, pr.Kind, pr.Waiting)
+			if pr.Kind == kiosk.ProblemPrinter {
+				m = joinKey(m, joinKey(printers()...))
+			}
+		}
 	case kiosk.StepCertificate:
 		m = joinKey(m, line)
 	case kiosk.StepQR:

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -143,13 +144,16 @@ type previewPage struct {
 	Zoom  bool
 	Slip  string // pick-up code in two groups
 	Stop  string // what keeps the printer from printing now, in the page's language
-	Print bool   // the printer can be reached
+	On    string // UUID of the printer on which it is printed, when the branch has several
+	Name  string // … and its name
+
+	Printers []printerChoice // that can be chosen; none when the branch has only one
 }
 
 func (s *Server) showPreview(c echo.Context, v visit, p *page) error {
 	p.Live.Reload = true
 	t := &texts{l: p.lang}
-	d := previewPage{Kind: v.view.Document, Zoom: c.QueryParam("zoom") == "1", Print: true}
+	d := previewPage{Kind: v.view.Document, Zoom: c.QueryParam("zoom") == "1"}
 	p.TitleKey = joinKey("preview", v.view.Document, "title")
 	for n := range v.view.Pages {
 		d.Pages = append(d.Pages, n+1)
@@ -157,19 +161,39 @@ func (s *Server) showPreview(c echo.Context, v visit, p *page) error {
 	if n := len(v.view.Slip); n > 3 {
 		d.Slip = v.view.Slip[:3] + " " + v.view.Slip[3:]
 	}
-	switch st := s.cfg.Printer.Status(); st.State {
+	all, on := s.printers(v)
+	if all != nil {
+		d.On, d.Name = on.UUID, printerName(t, all, on)
+	}
+	for _, p := range all {
+		if usable(p) || p.UUID == on.UUID {
+			d.Printers = append(d.Printers, printerChoice{p.UUID, printerName(t, all, p), p.UUID == on.UUID})
+		}
+	}
+	if len(d.Printers) < 2 {
+		d.Printers = nil
+	}
+	switch on.State {
 	case kiosk.PrinterAttention:
-		d.Stop = t.t(joinKey("trouble", trouble(st.Trouble), "title")) + "."
+		d.Stop = t.t(joinKey("trouble", trouble(on.Trouble), "title")) + "."
 	case kiosk.PrinterOffline, kiosk.PrinterNone:
-		d.Stop, d.Print = t.t(joinKey("printer", st.State))+".", st.State != kiosk.PrinterNone
+		d.Stop = t.t(joinKey("printer", on.State)) + "."
 	}
 	p.Data = d
 	return t.err
 }
 
 func (s *Server) postPreview(c echo.Context, v visit) error {
+	if uuid := c.FormValue("printer"); uuid != "" {
+		return s.choose(v, uuid)
+	}
 	switch c.FormValue("action") {
 	case "print":
+		if uuid := c.FormValue("on"); uuid != "" { // what the page said is where it goes
+			if err := s.choose(v, uuid); err != nil {
+				return err
+			}
+		}
 		return s.desk.Print(c.Request().Context(), v.session)
 	case "back":
 		s.desk.Back(v.session)
@@ -201,7 +225,9 @@ func (s *Server) showPrinting(_ echo.Context, v visit, p *page) error {
 	if v.view.Progress.Trouble != kiosk.TroubleNone {
 		p.TitleKey = joinKey("trouble", v.view.Progress.Trouble, "title")
 	}
-	return nil
+	t := &texts{l: p.lang}
+	p.Data = s.where(t, v)
+	return t.err
 }
 
 func (s *Server) postPrinting(c echo.Context, v visit) error {
@@ -212,10 +238,16 @@ func (s *Server) postPrinting(c echo.Context, v visit) error {
 	return seeOther(c, v.path(kiosk.StepPrinting))
 }
 
-func (s *Server) showTake(_ echo.Context, _ visit, p *page) error {
+func (s *Server) showTake(_ echo.Context, v visit, p *page) error {
 	p.Live.Idle = 0 // the page ends by itself
 	p.Live.Refresh = 10
-	return lead(p)
+	t := &texts{l: p.lang}
+	name := s.where(t, v)
+	if name == "" {
+		return errors.Join(t.err, lead(p))
+	}
+	p.Lead = t.t("take.where", "name", name)
+	return t.err
 }
 
 func (s *Server) postTake(c echo.Context, v visit) error {
@@ -231,21 +263,44 @@ func (s *Server) postTake(c echo.Context, v visit) error {
 // problemPage is what a page about a problem shows.
 type problemPage struct {
 	kiosk.Problem
-	Leave bool // the request can be left now
-	Back  bool // the questions can be gone back to
+	Words  string          // key of its texts: the kind, or that staff have been told
+	Leave  bool            // the request can be left now
+	Back   bool            // the questions can be gone back to
+	Others []printerChoice // printers on which it can be printed instead
 }
 
 func (s *Server) showProblem(_ echo.Context, v visit, p *page) error {
-	d := problemPage{Problem: *v.view.Problem}
+	p.Live.Reload = true
+	d := problemPage{Problem: *v.view.Problem, Words: string(v.view.Problem.Kind)}
+	if d.Waiting {
+		p.Live.Idle, p.Live.Refresh = 0, 5
+		d.Words = "waiting"
+	}
+	t := &texts{l: p.lang}
+	if d.Kind == kiosk.ProblemPrinter && d.CanRetry {
+		all := s.cfg.Printer.Printers()
+		for _, o := range s.others(v) {
+			d.Others = append(d.Others, printerChoice{UUID: o.UUID, Name: printerName(t, all, o)})
+		}
+	}
 	d.Leave = d.CanLeave && v.view.Answers.Service == kiosk.Certificates
 	d.Back = d.Kind != kiosk.ProblemUncertain && d.Kind != kiosk.ProblemNotRegistered
-	p.TitleKey = joinKey("problem", d.Kind, "title")
+	p.TitleKey = joinKey("problem", d.Words, "title")
 	p.Data = d
-	return nil
+	return t.err
 }
 
 func (s *Server) postProblem(c echo.Context, v visit) error {
 	ctx := c.Request().Context()
+	if uuid := c.FormValue("printer"); uuid != "" {
+		if err := s.choose(v, uuid); err != nil {
+			return err
+		}
+		if err := s.desk.Again(ctx, v.session); err != nil {
+			return err
+		}
+		return s.desk.Print(ctx, v.session)
+	}
 	switch c.FormValue("action") {
 	case "again":
 		return s.desk.Again(ctx, v.session)

@@ -90,6 +90,7 @@ func troubles() []kiosk.Trouble {
 	return []kiosk.Trouble{
 		kiosk.TroublePaper, kiosk.TroubleJam, kiosk.TroubleCover, kiosk.TroubleTray, kiosk.TroubleToner, kiosk.TroubleOutputFull, kiosk.TroublePaused,
 		kiosk.TroubleUnreachable, kiosk.TroubleBusy, kiosk.TroubleFormat, kiosk.TroubleMedia, kiosk.TroubleIdentity, kiosk.TroubleOther, kiosk.TroubleNoPrinter,
+		kiosk.TroubleWaste, kiosk.TroubleHot, kiosk.TroubleAuth, kiosk.TroubleBlocked,
 	}
 }
 

@@ -37,7 +37,7 @@ type static struct {
 }
 
 // The order matters: a file that names others comes after them.
-var staticNames = []string{"tw-400.woff2", "tw-700.woff2", "icon.svg", "kiosk.css", "kiosk.js", "wait.js", "wait.html"}
+var staticNames = []string{"tw-400.woff2", "tw-700.woff2", "icon.svg", "kiosk.css", "kiosk.js", "wait.js", "wait.html", "staff.css", "staff.js"}
 
 func loadStatic() (*static, error) {
 	st := &static{files: map[string]assetFile{}, names: map[string]string{}}

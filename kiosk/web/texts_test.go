@@ -104,7 +104,7 @@ func usedKeys(t *testing.T) map[string]bool {
 	add("holder.%s.text", kiosk.Family)
 	for _, kind := range []string{"title", "text", "now"} {
 		add("problem.%s."+kind, kiosk.ProblemOffline, kiosk.ProblemRegistryDown, kiosk.ProblemNotRegistered, kiosk.ProblemNotCertifiable,
-			kiosk.ProblemLoginOver, kiosk.ProblemDocument, kiosk.ProblemDiskFull, kiosk.ProblemPrinter, kiosk.ProblemUncertain, kiosk.ProblemInternal)
+			kiosk.ProblemLoginOver, kiosk.ProblemDocument, kiosk.ProblemDiskFull, kiosk.ProblemPrinter, kiosk.ProblemUncertain, kiosk.ProblemNoted, kiosk.ProblemInternal, "waiting")
 	}
 	for _, tr := range troubles() {
 		add("trouble.%s.title", tr)
@@ -147,7 +147,8 @@ func TestEveryTextIsThereAndUsed(t *testing.T) {
 			}
 		}
 		for key := range l.Texts {
-			optional := strings.HasPrefix(key, "field.") && strings.HasSuffix(key, ".hint") // some fields need none
+			optional := strings.HasPrefix(key, "field.") && strings.HasSuffix(key, ".hint") || // some fields need none
+				strings.HasPrefix(key, "staff.") // package staff looks after its own
 			if !used[key] && !optional {
 				t.Errorf("%s: nobody uses %s", l.Tag, key)
 			}

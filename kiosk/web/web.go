@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html/template"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -41,6 +42,7 @@ type Config struct {
 	Now     func() time.Time  // in the branch's time zone: clocks on pages show it
 	Log     *slog.Logger      //
 	City    string            // "": Comune di Milano
+	Staff   string            // address of the staff's pages on this box, "/staff/"; "": there are none
 
 	// Notices returns the municipality's messages to citizens that count now, the gravest first; nil: there are none.
 	Notices func() []desired.Posted
@@ -102,6 +104,18 @@ func (s *Server) known(name string) error {
 // Handler returns the handler of all pages.
 func (s *Server) Handler() http.Handler { return s.handler }
 
+// Guard puts other pages of the box behind what guards these: the same headers, the same names, no form from elsewhere, and
+// none larger than a page's.
+func (s *Server) Guard(next http.Handler) http.Handler {
+	return s.guard(http.MaxBytesHandler(next, maxBody))
+}
+
+// Asset returns the address of a file that pages load: "kiosk.css". It is "/s/" for one that is not there.
+func (s *Server) Asset(name string) string { return s.static.url(name) }
+
+// Icon returns an icon as SVG, for people who see.
+func (s *Server) Icon(name string) (template.HTML, error) { return s.static.icon(name) }
+
 // Close ends every stream of live state, which would otherwise keep an http.Server from shutting down. Give it to
 // http.Server.RegisterOnShutdown.
 func (s *Server) Close() { s.close() }
@@ -136,7 +150,7 @@ func (s *Server) route() {
 	k.GET("/goodbye", s.goodbye)
 	k.GET("/:step", s.getStep)
 	k.POST("/:step", s.postStep)
-	s.handler = s.guard(http.MaxBytesHandler(e, maxBody))
+	s.handler = s.Guard(e)
 }
 
 // formLimit is how long a form may take to arrive: it is small, and who dribbles one holds a connection.
