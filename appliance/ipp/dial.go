@@ -56,6 +56,8 @@ func handshake(ctx context.Context, conn net.Conn, cfg *tls.Config) (*tls.Conn, 
 // dial makes a connection by the configured way.
 func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if c.cfg.Dial != nil {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
 		return c.cfg.Dial(ctx, network, address)
 	}
 	d := &net.Dialer{Timeout: dialTimeout}

@@ -26,6 +26,7 @@ const (
 // is at the other end must stay the same between the question who it is and the document. It is used by one goroutine.
 type link struct {
 	conn net.Conn
+	raw  net.Conn // under the encryption
 	in   *stream
 	br   *bufio.Reader
 	host string
@@ -56,6 +57,7 @@ func (c *Client) open(ctx context.Context, address string) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
+	raw := conn
 	if c.url.Scheme == "https" {
 		conn, err = handshake(ctx, conn, c.tls)
 		if err != nil {
@@ -63,7 +65,7 @@ func (c *Client) open(ctx context.Context, address string) (*link, error) {
 		}
 	}
 	in := &stream{conn: conn}
-	l := &link{conn: conn, in: in, br: bufio.NewReader(in), host: c.url.Host, path: c.url.RequestURI(), open: true}
+	l := &link{conn: conn, raw: raw, in: in, br: bufio.NewReader(in), host: c.url.Host, path: c.url.RequestURI(), open: true}
 	if host, port, err := net.SplitHostPort(l.host); err == nil { // a zone means something on this machine only (RFC 6874 §4)
 		host, _, _ = strings.Cut(host, "%")
 		l.host = net.JoinHostPort(host, port)
@@ -88,6 +90,9 @@ func (l *link) post(ctx context.Context, head, document []byte, last bool, sent 
 	l.in.left = maxHeader + 2*maxAnswer // chunks have a frame
 	stop := context.AfterFunc(ctx, func() { _ = l.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	if len(document) > 0 {
+		l.abrupt(true)
+	}
 	wrote := make(chan error, 1)
 	go func() { wrote <- l.write(append([]byte(b.String()), head...), document, sent) }()
 	raw, again, err := l.answer()
@@ -111,7 +116,23 @@ func (l *link) post(ctx context.Context, head, document []byte, last bool, sent 
 		return nil, fmt.Errorf("%w: there is more than one", ErrAnswer)
 	}
 	l.open = again && failed == nil && stop()
+	if failed == nil {
+		l.abrupt(false)
+	}
 	return raw, nil
+}
+
+// abrupt has the connection end with a reset (TCP RST), whoever ends it: also the kernel, when this program is killed. A
+// document that ends as if it were whole is printed as far as it came by many printers, and called completed; after a
+// reset it is thrown away.
+func (l *link) abrupt(on bool) {
+	seconds := -1
+	if on {
+		seconds = 0
+	}
+	if c, ok := l.raw.(interface{ SetLinger(sec int) error }); ok {
+		_ = c.SetLinger(seconds) // at worst it ends as it would have
+	}
 }
 
 func (l *link) write(head, document []byte, sent *atomic.Int64) error {

@@ -14,7 +14,9 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"sportello.example/appliance/ipp"
 )

@@ -236,30 +236,69 @@ func (d *device) prove(uri string) {
 	}
 }
 
-// identify reports whether d answers at a suspect's address, or another machine; both are false when nobody does.
+// identify reports whether d answers at a suspect's address, or another machine; both are false when nobody does. A
+// printer that has keys is known by them alone, and nothing is said to who may be another one.
 func (s *Spooler) identify(ctx context.Context, d *device, sus suspect, keys []string) (right, wrong bool) {
-	cfg := ipp.Config{URI: sus.uri, User: s.cfg.User, Dial: s.cfg.Dial}
-	proves := len(keys) > 0 && strings.HasPrefix(sus.uri, "ipps:")
-	if proves {
-		cfg.Pins = keys
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	if len(keys) > 0 {
+		return s.identifyByKey(ctx, sus, keys)
 	}
-	c, err := ipp.New(cfg)
+	c, err := ipp.New(ipp.Config{URI: sus.uri, User: s.cfg.User, Dial: s.cfg.Dial})
 	if err != nil {
 		return false, false
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
 	p, err := c.Printer(ctx)
 	switch {
-	case errors.Is(err, ipp.ErrKey):
-		return false, true
 	case err != nil:
 		return false, false
 	case p.UUID != d.uuid:
 		return false, true
-	case proves, !sus.foreign:
+	}
+	return !sus.foreign, sus.foreign
+}
+
+// identifyByKey looks which key is shown at a suspect's address. One that listens there and shows none is another machine
+// when another host announced it.
+func (s *Spooler) identifyByKey(ctx context.Context, sus suspect, keys []string) (right, wrong bool) {
+	if !s.listens(ctx, address(sus.uri)) {
+		return false, false
+	}
+	u, err := url.Parse(sus.uri)
+	if err != nil {
+		return false, false
+	}
+	u.Scheme = "ipps"
+	c, err := ipp.New(ipp.Config{URI: u.String(), User: s.cfg.User, Dial: s.cfg.Dial})
+	if err != nil {
+		return false, false
+	}
+	defer c.Close()
+	shown, err := c.Keys(ctx)
+	switch {
+	case err != nil:
+		return false, sus.foreign
+	case slices.ContainsFunc(shown, func(k string) bool {
+		return slices.ContainsFunc(keys, func(known string) bool { return strings.EqualFold(known, k) })
+	}):
 		return true, false
 	}
 	return false, true
+}
+
+// listens reports whether somebody takes connections at an address.
+func (s *Spooler) listens(ctx context.Context, address string) bool {
+	dial := s.cfg.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout/2)
+	defer cancel()
+	conn, err := dial(ctx, "tcp", address)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
 }

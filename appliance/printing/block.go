@@ -132,11 +132,15 @@ func (s *Spooler) load(ctx context.Context) bool {
 		}
 		row.Pursue = lost(row) == Uncertain
 		d.remember(row)
+		if row.Pursue { // until the printer has been asked
+			s.raise(staff.AlarmSheet, d.uuid, d.status().Name, "", "")
+		}
 	}
 	for _, row := range undecided {
 		s.raise(staff.AlarmUncertain, normal(row.PrinterUUID), s.nameOf(row.PrinterUUID), "", "")
 		if d := s.keeper(row.PrinterUUID); d != nil && row.Pursue {
 			d.remember(row)
+			s.raise(staff.AlarmSheet, d.uuid, d.status().Name, "", "")
 		}
 	}
 	s.tell()

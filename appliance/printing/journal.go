@@ -41,6 +41,8 @@ func (s State) Open() bool {
 
 // Row is what is stored of a print: enough to ask the printer about it after a power cut, nothing of whose it was.
 type Row struct {
+	missed time.Time // since when the printer says that it has no such job, though it may have been asked for one
+
 	ID          string    // random; also the job-name, by which the job is found when its id was never heard
 	Session     string    // of the visit
 	Kiosk       int       //

@@ -332,6 +332,9 @@ func (r *run) create(ctx context.Context) error {
 				return ferr
 			} else if found {
 				ignored, err = nil, nil
+			} else if !later(err) && ctx.Err() != nil {
+				r.d.remember(r.row) // the printer may yet make the job
+				return r.fail(r.trouble, kiosk.NothingPrinted, ctx.Err())
 			}
 		}
 		switch {

@@ -280,5 +280,9 @@ func (s *Spooler) overall() kiosk.PrinterStatus {
 	if d := s.best(); d != nil {
 		return d.status()
 	}
-	return kiosk.PrinterStatus{State: kiosk.PrinterNone, Trouble: kiosk.TroubleNoPrinter, Since: s.cfg.Now()}
+	none := kiosk.PrinterStatus{State: kiosk.PrinterNone, Trouble: kiosk.TroubleNoPrinter, Since: s.cfg.Now()}
+	if was := s.Status(); was.State == none.State && was.Trouble == none.Trouble {
+		return was
+	}
+	return none
 }

@@ -59,7 +59,7 @@ func troubleOf(p ipp.Printer) kiosk.Trouble {
 				continue
 			}
 			switch {
-			case stopped, reason == "media-needed", reason == "media-empty" && traysEmpty(p):
+			case stopped, reason == "media-needed", reason == "media-empty" && traysEmpty(p), w.trouble == kiosk.TroubleToner && blackEmpty(p):
 				return w.trouble
 			case severity == "error" && !w.weak:
 				return w.trouble
@@ -105,6 +105,26 @@ func reasonsFor(p ipp.Printer) []staff.Reason {
 		return slices.Index(rank, a.Severity) - slices.Index(rank, b.Severity)
 	})
 	return all
+}
+
+// blackEmpty reports whether a toner or an ink that prints black has run out, as far as its name says; one that stands alone
+// does.
+func blackEmpty(p ipp.Printer) bool {
+	var inks, empty int
+	for _, s := range p.Supplies {
+		kind := strings.ToLower(s.Kind)
+		if strings.Contains(kind, "waste") || !strings.Contains(kind, "toner") && !strings.Contains(kind, "ink") {
+			continue
+		}
+		inks++
+		if s.Level == 0 {
+			empty++
+			if strings.Contains(strings.ToLower(s.Name), "black") {
+				return true
+			}
+		}
+	}
+	return inks == 1 && empty == 1
 }
 
 // traysEmpty reports whether every tray that knows how many sheets it holds holds none.

@@ -10,6 +10,9 @@ import (
 	"sportello.example/kiosk/staff"
 )
 
+// lateJob is how long a Create-Job that was not answered may still make a job after the printer answers again.
+const lateJob = 5 * time.Second
+
 // ending is what is known of a job that should end.
 type ending int
 
@@ -118,6 +121,16 @@ func (s *Spooler) settleRow(ctx context.Context, d *device, c *ipp.Client, row R
 	job, found, known := find(ctx, c, row)
 	if !known {
 		return row, false
+	}
+	if !found && row.State == Creating {
+		// A printer that was silent may carry out the request when it wakes up, after it has told that there is no such job.
+		now := s.cfg.Now()
+		if row.missed.IsZero() {
+			row.missed = now
+		}
+		if now.Sub(row.missed) < lateJob {
+			return row, false
+		}
 	}
 	if found && !job.State.Ended() {
 		row.JobID, row.JobUUID = job.ID, job.UUID
