@@ -32,6 +32,7 @@ type link struct {
 	host string
 	path string
 	open bool // another request may follow
+	hard bool // it ends with a reset
 }
 
 // stream is what arrives of an answer, not more than so many bytes.
@@ -73,7 +74,13 @@ func (c *Client) open(ctx context.Context, address string) (*link, error) {
 	return l, nil
 }
 
-func (l *link) close() { _ = l.conn.Close() }
+func (l *link) close() {
+	if l.hard {
+		_ = l.raw.Close() // TLS would say that this is all
+		return
+	}
+	_ = l.conn.Close()
+}
 
 // post sends one request with the document behind its head, if there is one, and returns the IPP message that came back.
 // With last the printer is asked to close the connection. sent grows to the bytes of the document that were handed to
@@ -130,8 +137,8 @@ func (l *link) abrupt(on bool) {
 	if on {
 		seconds = 0
 	}
-	if c, ok := l.raw.(interface{ SetLinger(sec int) error }); ok {
-		_ = c.SetLinger(seconds) // at worst it ends as it would have
+	if c, ok := l.raw.(interface{ SetLinger(sec int) error }); ok && c.SetLinger(seconds) == nil {
+		l.hard = on // else it ends as it would have
 	}
 }
 

@@ -188,3 +188,53 @@ func TestSentIsNeverTooLittle(t *testing.T) {
 		t.Errorf("nobody there: %v", err)
 	}
 }
+
+// TestDocumentThatBreaksOff sees that a printer hears of a document that stops in the middle: not its end, not that of
+// TLS, but that the connection is broken.
+func TestDocumentThatBreaksOff(t *testing.T) {
+	cert, pin := certificate(t, "ECDSA")
+	for _, scheme := range []string{"ipp", "ipps"} {
+		t.Run(scheme, func(t *testing.T) {
+			ctx, cut := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			addr := serve(t, func(c net.Conn) {
+				if scheme == "ipps" {
+					c = tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}})
+				}
+				_, err := io.CopyN(io.Discard, c, 64<<10)
+				cut()
+				if err == nil {
+					_, err = io.Copy(io.Discard, c)
+				}
+				ended <- err
+			})
+			cfg := ipp.Config{URI: scheme + "://" + addr + "/"}
+			if scheme == "ipps" {
+				cfg.Pins = []string{pin}
+			}
+			err := client(t, cfg).Send(ctx, 1, ipp.PDF, bytes.Repeat([]byte("x"), 64<<20))
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("sent with %v", err)
+			}
+			if err := <-ended; !errors.Is(err, syscall.ECONNRESET) {
+				t.Errorf("the printer heard %v, want a reset", err)
+			}
+		})
+	}
+}
+
+// TestSlowNetwork is about a way to the printer that never ends.
+func TestSlowNetwork(t *testing.T) {
+	cfg := ipp.Config{URI: "ipp://printer.invalid/", Timeout: time.Hour, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		if _, ok := ctx.Deadline(); !ok {
+			return nil, errors.New("without an end")
+		}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := client(t, cfg).Send(ctx, 1, ipp.PDF, document); !errors.Is(err, ipp.ErrUnreachable) || ctx.Err() != nil {
+		t.Errorf("got %v", err)
+	}
+}
