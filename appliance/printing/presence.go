@@ -213,13 +213,14 @@ func (d *device) strangeKey(ctx context.Context, c *ipp.Client) string {
 	return ""
 }
 
-// findAsleep tells a printer that sleeps, whose port is open though it does not answer, from one that is not there.
+// findAsleep tells a printer that sleeps, whose port is open though it does not answer, from one that is not there or
+// hangs: one that sleeps is not announced.
 func (d *device) findAsleep(ctx context.Context) {
 	d.mu.Lock()
-	uri, own := cmp.Or(d.current, d.approved.URI), d.approved.Link == staff.LinkDedicated
+	uri, awake := cmp.Or(d.current, d.approved.URI), len(d.announced) > 0 || d.approved.Link == staff.LinkDedicated
 	d.mu.Unlock()
 	presence := staff.Unreachable
-	if u, err := url.Parse(uri); err == nil && u.Host != "" && !own {
+	if u, err := url.Parse(uri); err == nil && u.Host != "" && !awake {
 		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 		defer cancel()
 		dial := d.cfg.Dial

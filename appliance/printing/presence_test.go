@@ -120,6 +120,10 @@ func TestPresence(t *testing.T) {
 			s.Found(nil)
 		}, staff.Asleep},
 		{"does not answer, and its port is open", func(_ *testing.T, p *ipptest.Printer, _ *printing.Spooler) { p.Freeze(true) }, staff.Asleep},
+		{"hangs", func(t *testing.T, p *ipptest.Printer, s *printing.Spooler) {
+			s.Found([]dnssd.Service{service(t, p, uuid)})
+			p.Freeze(true)
+		}, staff.Unreachable},
 		{"gone", func(_ *testing.T, p *ipptest.Printer, _ *printing.Spooler) { _ = p.Gone(true) }, staff.Unreachable},
 		{"another machine", func(_ *testing.T, p *ipptest.Printer, _ *printing.Spooler) { p.SetUUID("x") }, staff.WrongIdentity},
 		{"another key", func(t *testing.T, p *ipptest.Printer, _ *printing.Spooler) {
