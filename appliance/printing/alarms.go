@@ -128,11 +128,11 @@ type suspect struct {
 }
 
 // suspected says who is announced as d besides where d answers. The same printer over IPv4 and IPv6, over ipp and ipps,
-// is announced by one host; so is one that was given another address. The caller holds mu.
+// is announced by one host; so is one that was given another address. That host is remembered, for whoever takes its name
+// over silences it first. The caller holds mu.
 func (d *device) suspected(services []dnssd.Service) []suspect {
 	current := address(cmp.Or(d.current, d.approved.URI))
 	var mine, named []dnssd.Service
-	host := ""
 	for _, s := range services {
 		if schemes[s.Type] == "" {
 			continue
@@ -140,7 +140,7 @@ func (d *device) suspected(services []dnssd.Service) []suspect {
 		if normal(s.TXT["uuid"]) == d.uuid {
 			mine = append(mine, s)
 			if slices.ContainsFunc(s.Addrs, func(a netip.Addr) bool { return hostPort(a, s.Port) == current }) {
-				host = strings.ToLower(s.Host)
+				d.host = strings.ToLower(s.Host)
 				if len(d.names) < maxNames {
 					d.names[s.Instance] = true
 				}
@@ -165,7 +165,7 @@ func (d *device) suspected(services []dnssd.Service) []suspect {
 			}
 			before := slices.IndexFunc(d.suspects, func(o suspect) bool { return o.uri == uri })
 			all = append(all, suspect{
-				uri: uri, foreign: host != "" && strings.ToLower(s.Host) != host, proven: before >= 0 && d.suspects[before].proven,
+				uri: uri, foreign: d.host != "" && strings.ToLower(s.Host) != d.host, proven: before >= 0 && d.suspects[before].proven,
 			})
 		}
 	}

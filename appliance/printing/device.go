@@ -35,6 +35,7 @@ type device struct {
 	announced []string               // URIs, as DNS-SD knows them
 	heard     bool                   // it was announced at some time
 	names     map[string]bool        // instances it was announced as
+	host      string                 // that was last announced where it answers
 	suspects  []suspect              // who else is announced as it
 	clients   map[string]*ipp.Client // by URI
 	current   string                 // URI that last answered rightly
