@@ -38,6 +38,7 @@ func (b *Box) wirePrinters(ctx context.Context, attended func() bool) error {
 		Journal: b.queue, Raster: b.draw, Attended: attended, Idle: time.Duration(b.cfg.Intervals.Probe),
 		Alarm: b.alarm, Cleared: p.alarms.Clear, Day: b.midnight, Log: b.log, Now: b.now,
 		Moved: func(uuid, uri string) { p.adoptions.Moved(uuid, uri) },
+		Doubt: func(uuid string) { p.browser.Doubt(uuid) },
 		TestPage: func(printer string) ([]byte, error) {
 			return paper.TestPage(paper.AdoptionForm{Printer: printer, Branch: b.branch(), At: b.now()})
 		},

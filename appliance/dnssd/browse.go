@@ -40,6 +40,47 @@ type Browser struct {
 	Now        func() time.Time
 
 	hearing hearing
+	doubts  doubts
+}
+
+// doubts are UUIDs of machines that do not answer where they were said to be.
+type doubts struct {
+	mu    sync.Mutex
+	uuids []string
+	kick  chan struct{} // nil while nobody browses
+}
+
+const maxDoubts = 64
+
+// Doubt says that who announces itself with that UUID in its TXT record (lower case, without "urn:uuid:") does not answer
+// at its addresses. It is asked for at once; what nobody confirms within ten seconds is forgotten (RFC 6762 §10.4). It may
+// be called from any goroutine and does not block.
+func (b *Browser) Doubt(uuid string) {
+	b.doubts.mu.Lock()
+	defer b.doubts.mu.Unlock()
+	if len(b.doubts.uuids) == maxDoubts {
+		return
+	}
+	b.doubts.uuids = append(b.doubts.uuids, uuid)
+	select {
+	case b.doubts.kick <- struct{}{}:
+	default: // nobody browses, or it is said already
+	}
+}
+
+func (d *doubts) open() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.kick = make(chan struct{}, 1)
+	return d.kick
+}
+
+func (d *doubts) take() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := d.uuids
+	d.uuids = nil
+	return all
 }
 
 // Run browses until ctx ends; then it returns nil and nothing of it runs any more, but for zeroconf's goroutines, which
@@ -147,10 +188,17 @@ func (s *search) session(ctx context.Context, l *link, changed <-chan struct{}, 
 			s.b.trigger(ctx, typ, l.ifaces)
 		})
 	}
+	doubted := s.b.doubts.open()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-doubted:
+			for _, uuid := range s.b.doubts.take() {
+				for _, c := range s.caches {
+					c.doubt(uuid, s.b.Now())
+				}
+			}
 		case <-changed:
 			if now, err := interfaces(s.b.Interfaces); err != nil || !unchanged(now, l.ifaces) {
 				return

@@ -22,6 +22,7 @@ const (
 	maxInterval  = 28 * time.Second
 	absence      = 10 * time.Second // for how long records outlive the network they were heard on
 
+	doubtTTL   = 10 * time.Second
 	cacheFlush = 1 << 15 // in the class of a record, RFC 6762 §10.2
 	// Beyond these a network makes us ask without end, whoever does it: so many questions at once, so many a second.
 	maxQuestions    = 1024
@@ -94,6 +95,15 @@ func (l *life) dying(now time.Time) {
 	l.asked = 4
 }
 
+// doubted is a life that ends in ten seconds unless an answer comes, for which is asked now and three times more
+// (RFC 6762 §10.4).
+func (l *life) doubted(now time.Time) {
+	if l.expires.Sub(now) <= doubtTTL {
+		return
+	}
+	l.ttl, l.expires, l.asked = 5*doubtTTL, now.Add(doubtTTL), 0
+}
+
 // retry is how often something missing was asked for: after 1, 2, 4 … seconds again.
 type retry struct {
 	n    int
@@ -106,6 +116,19 @@ func newCache(zone string, loopback bool, types []string) *cache {
 		c.types = append(c.types, strings.ToLower(dns.Fqdn(t))+"local.")
 	}
 	return c
+}
+
+// doubt asks where a machine is that does not answer any more where it was said to be: those whose TXT record has uuid.
+func (c *cache) doubt(uuid string, now time.Time) {
+	for _, in := range c.instances {
+		if in.srv == nil || strings.TrimPrefix(strings.ToLower(in.txt["uuid"]), "urn:uuid:") != uuid {
+			continue
+		}
+		in.srv.doubted(now)
+		for _, l := range c.hosts[strings.ToLower(in.srv.target)].addrs {
+			l.doubted(now)
+		}
+	}
 }
 
 // restart asks for everything at once, as after a cable was plugged in.

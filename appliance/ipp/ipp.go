@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -85,6 +86,10 @@ type Client struct {
 	keep    *http.Transport // for questions, which are asked often
 	version atomic.Uint32
 	id      atomic.Uint32
+
+	sparing sync.Mutex
+	spare   *link         // for the next step of a job
+	coming  chan struct{} // closed when a spare connection that is being made is there, or not
 }
 
 // New checks cfg and returns a client; it does not connect.
@@ -136,6 +141,13 @@ func (c *Client) URI() string { return c.cfg.URI }
 // Close closes connections that are waiting for the next question.
 func (c *Client) Close() {
 	c.keep.CloseIdleConnections()
+	c.sparing.Lock()
+	l := c.spare
+	c.spare = nil
+	c.sparing.Unlock()
+	if l != nil {
+		l.close()
+	}
 }
 
 // Printer asks how the printer is and what it can do (Get-Printer-Attributes, RFC 8011 §4.2.5).
@@ -163,11 +175,27 @@ func (c *Client) Validate(ctx context.Context, t Ticket) (ignored []string, err 
 
 // Create makes a job without a document (Create-Job, RFC 8011 §4.2.4). From then on the printer may refuse everybody
 // else's jobs until this one has its document or is cancelled. It also returns the names of attributes of the ticket
-// that the printer ignores.
+// that the printer ignores. The connection is one that was made for it, by it or by Prepare: an older one may have died
+// unnoticed, and then nobody would know whether the printer has heard.
 func (c *Client) Create(ctx context.Context, t Ticket) (job Job, ignored []string, err error) {
 	m := c.request(opCreateJob)
 	m.ticket(t)
-	answer, err := c.tell(ctx, m)
+	answer, err := c.exchange(ctx, m, func(ctx context.Context, head []byte) ([]byte, error) {
+		l := c.takeSpare(ctx)
+		if l == nil {
+			var err error
+			if l, err = c.open(ctx, c.address); err != nil {
+				return nil, err
+			}
+		}
+		raw, err := l.post(ctx, head, nil, false, nil)
+		if l.open {
+			c.keepSpare(l) // its document goes on the same
+		} else {
+			l.close()
+		}
+		return raw, err
+	})
 	if err != nil {
 		return Job{}, nil, err
 	}

@@ -12,8 +12,8 @@ import (
 // read it. After a *TransportError with Sent > 0, ErrAnswer or ErrAuth the printer may print what it got, even half a
 // document, and call the job completed.
 //
-// It makes a connection of its own, on which the printer's key is checked and, with Config.UUID, the printer is asked
-// who it is; the document goes on that same connection, in one piece and once. A printer that closes its connection after
+// It uses the connection on which the job was made a moment before, or makes one. There the printer's key is checked and,
+// with Config.UUID, the printer is asked who it is; the document goes on that same connection, in one piece and once. A printer that closes its connection after
 // every answer can never be asked so: then the document goes on a second connection to the same IP address, where its
 // key is checked again. Without keys that is as good as asking again: what answers at that address is believed anyway.
 func (c *Client) Send(ctx context.Context, id int, format string, document []byte) error {
@@ -49,10 +49,22 @@ func (c *Client) Send(ctx context.Context, id int, format string, document []byt
 func (c *Client) proven(ctx context.Context) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
+	if l := c.takeSpare(ctx); l != nil {
+		if c.cfg.UUID == "" {
+			l.close() // it may have died, and no question shows that
+		} else if l, err := c.prove(ctx, l); err == nil || errors.Is(err, ErrIdentity) || errors.Is(err, ErrAuth) || ctx.Err() != nil {
+			return l, err
+		}
+	}
 	l, err := c.open(ctx, c.address)
 	if err != nil || c.cfg.UUID == "" {
 		return l, err
 	}
+	return c.prove(ctx, l)
+}
+
+// prove asks on a connection who the printer is. It returns the connection for the document, or closes it.
+func (c *Client) prove(ctx context.Context, l *link) (*link, error) {
 	address := c.address
 	if a, ok := l.conn.RemoteAddr().(*net.TCPAddr); ok {
 		address = a.String() // a name might lead elsewhere the next time

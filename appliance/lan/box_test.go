@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,6 +127,7 @@ type box struct {
 	rows      *rows
 	draw      *raster.Rasteriser
 	adoptions *adoption.Service
+	hears     atomic.Pointer[dnssd.Browser]
 }
 
 // drawing keeps the compiled PDF engine for all tests.
@@ -198,6 +200,11 @@ func newBox(t testing.TB, l *lantest.LAN, s setup, adopted ...staff.Adopted) *bo
 		}
 	}
 	cfg.Cleared = b.alarms.Clear
+	cfg.Doubt = func(uuid string) {
+		if browser := b.hears.Load(); browser != nil {
+			browser.Doubt(uuid)
+		}
+	}
 	if s.with != nil {
 		s.with(&cfg)
 	}
@@ -222,6 +229,7 @@ func newBox(t testing.TB, l *lantest.LAN, s setup, adopted ...staff.Adopted) *bo
 	}
 	if !s.deaf {
 		b.browsing = browse(t, l, found)
+		b.hears.Store(b.Browser)
 	}
 	return b
 }

@@ -44,6 +44,7 @@ func (s *Spooler) Wake() {
 // look watches one printer until ctx ends, or it is retired and has nothing more to do. Presence is what the printer
 // answers, not what is announced of it: printers that sleep vanish from DNS-SD, and a power cut says no goodbye.
 func (s *Spooler) look(ctx context.Context, d *device) {
+	doubted := false
 	for ctx.Err() == nil {
 		began := s.cfg.Now()
 		s.load(ctx)
@@ -53,12 +54,17 @@ func (s *Spooler) look(ctx context.Context, d *device) {
 		_, _, err := s.ask(ctx, d)
 		switch {
 		case err == nil:
+			doubted = false
 			s.compare(ctx, d)
 			if d.hasOpen() && d.tryLock() {
 				s.settle(ctx, d)
 				d.unlock()
 			}
 		case ctx.Err() == nil && !errors.Is(err, errIdentity):
+			if !doubted && s.cfg.Doubt != nil {
+				s.cfg.Doubt(d.uuid)
+			}
+			doubted = true
 			d.findAsleep(ctx)
 		}
 		s.warn(d)

@@ -38,6 +38,9 @@ type Config struct {
 	Alarm    func(staff.Alarm) // must not block; nil: nobody is told
 	Cleared  func(staff.AlarmKind, string)
 	Moved    func(uuid, uri string) // an adopted printer answered at another address: to be remembered; nil: nobody is told
+	// Doubt is told the UUID of a printer that has ceased to answer, once each time: it may be announced elsewhere by now.
+	// It must not block; nil: nobody is told.
+	Doubt func(uuid string)
 	// Dial makes connections to printers instead of the network, for simulated ones; nil: the network.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	Day  func() time.Time // midnight before now, in the branch's time zone; nil: of Now's location
