@@ -52,7 +52,8 @@ func (r *run) send(ctx context.Context) error {
 	}
 	defer func() { _ = hangUp() }()
 
-	var asked, endedAt time.Time
+	var endedAt time.Time
+	asked := r.s.cfg.Now() // for its troubles, before the job was made
 	printer := ipp.Printer{State: ipp.PrinterIdle, Accepting: true}
 	unknown, sent := 0, false
 	tick := time.NewTicker(r.s.cfg.Poll)
@@ -64,8 +65,7 @@ func (r *run) send(ctx context.Context) error {
 			if err != nil {
 				return r.broken(ctx, err)
 			}
-			sent, r.row.Sent = true, len(r.doc)
-			_ = r.save(Sent) // too late to stop: the row says "sending", which is read more carefully
+			sent, r.row.Sent = true, len(r.doc) // the row can wait until the citizen knows: "sending" is read more carefully
 		case <-ctx.Done():
 			job, end := r.s.stop(ctx, r.client, r.row)
 			return r.stopped(ctx, hangUp(), job, end)
@@ -73,6 +73,9 @@ func (r *run) send(ctx context.Context) error {
 		}
 
 		job, err := r.where(ctx, &printer, &asked)
+		if err != nil && sent {
+			r.arrived()
+		}
 		switch {
 		case ctx.Err() != nil:
 			continue
@@ -109,7 +112,6 @@ func (r *run) send(ctx context.Context) error {
 						return r.broken(ctx, err)
 					}
 					sent, r.row.Sent = true, len(r.doc)
-					_ = r.save(Sent) // as above
 				case <-time.After(answerSoon):
 				}
 			}
@@ -187,10 +189,20 @@ func (r *run) progress(job ipp.Job, printer ipp.Printer, sent bool) {
 	case job.State == ipp.JobPendingHeld && sent:
 		now.State, now.Trouble = kiosk.PrintStopped, kiosk.TroublePaused
 	}
+	r.say(now)
+	if sent {
+		r.arrived()
+	}
 	if sent && job.State == ipp.JobProcessing && r.row.State == Sent {
 		_ = r.save(Printing) // not needed to go on
 	}
-	r.say(now)
+}
+
+// arrived stores that the document has arrived whole, which is too late to stop anything.
+func (r *run) arrived() {
+	if r.row.State == Sending {
+		_ = r.save(Sent)
+	}
 }
 
 // over closes a job that the printer has ended while it was followed. sending is how the sending of the document went.

@@ -115,18 +115,23 @@ func (s *Spooler) run(d *device, job kiosk.PrintJob, report func(kiosk.PrintProg
 func (r *run) attempt(ctx context.Context) error {
 	defer r.d.wake()
 	defer r.d.unqueue(r.row.ID)
+	locked := r.d.tryLock()
+	if locked {
+		defer r.d.unlock()
+		r.d.prepare(ctx)
+	}
 	if err := r.save(Queued); err != nil {
 		return r.fail(kiosk.TroubleOther, kiosk.NothingPrinted, err)
 	}
-	if !r.d.tryLock() {
+	if !locked {
 		r.say(kiosk.PrintProgress{State: kiosk.PrintWaiting})
 		select {
 		case r.d.lock <- struct{}{}:
 		case <-ctx.Done():
 			return r.nothing(Cancelled, kiosk.TroubleBusy, ctx.Err())
 		}
+		defer r.d.unlock()
 	}
-	defer r.d.unlock()
 	if r.d.blockedBy() != "" { // by the one that had the printer before
 		err := r.nothing(Failed, kiosk.TroubleBlocked, errBlocked)
 		if r.s.elsewhere(r.job, r.d) {
@@ -138,6 +143,17 @@ func (r *run) attempt(ctx context.Context) error {
 		return err
 	}
 	return r.send(ctx)
+}
+
+// prepare has the connection made for the next job, while there is something else to do. Nothing is said on it yet.
+func (d *device) prepare(ctx context.Context) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if uri := cmp.Or(d.current, d.approved.URI); uri != "" && d.blocking() == "" {
+		if c, err := d.client(uri); err == nil {
+			c.Prepare(ctx)
+		}
+	}
 }
 
 // enqueue notes how far a job of ours is.
