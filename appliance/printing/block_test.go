@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -268,5 +269,43 @@ func TestRetiredAndBlocked(t *testing.T) {
 	until(t, "it is forgotten", 10*time.Second, func() bool { return len(s.Devices()) == 0 && !b.has(staff.AlarmSheet) })
 	if err := s.Decide(t.Context(), pe.Print, kiosk.VerdictOut, "Anna Neri"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFreedMeanwhile frees a printer and decides about its print in the moment in which the row is closed: what was known
+// is never overwritten by who saw the row before.
+func TestFreedMeanwhile(t *testing.T) {
+	t.Parallel()
+	p := start(t, ipptest.Config{})
+	first := &memory{}
+	if err := spooler(t, quick(p, first)).Print(t.Context(), jobOf(pdf(1, 10), 1), func(kiosk.PrintProgress) {}); err != nil {
+		t.Fatal(err)
+	}
+	interrupted := first.all()[0]
+	interrupted.State = printing.Printing
+	for range 20 {
+		j := &memory{rows: []printing.Row{interrupted}}
+		var s *printing.Spooler
+		var staffAtWork sync.WaitGroup
+		j.onRow = func(row printing.Row) {
+			if row.State != printing.Done || row.ID != interrupted.ID {
+				return
+			}
+			for range 2 {
+				staffAtWork.Go(func() { _ = s.Free(context.WithoutCancel(t.Context()), p.UUID(), "Anna Neri") })
+				staffAtWork.Go(func() {
+					_ = s.Decide(context.WithoutCancel(t.Context()), interrupted.ID, kiosk.VerdictReprint, "Anna Neri")
+				})
+			}
+		}
+		cfg := quick(p, j)
+		s = spooler(t, cfg)
+		run(t, s)
+		until(t, "the row is closed", 20*time.Second, func() bool { return !j.all()[0].State.Open() })
+		until(t, "the printer is free", 20*time.Second, func() bool { return device(t, s).Blocked == "" })
+		staffAtWork.Wait()
+		if got := j.history(); got != "done" || j.all()[0].Verdict != "" {
+			t.Fatalf("the row became %q, then %+v", got, j.all()[0])
+		}
 	}
 }
