@@ -162,6 +162,27 @@ func TestTroubleOf(t *testing.T) {
 			}
 		})
 	}
+	supply := func(name, kind string, level int) ipp.Supply { return ipp.Supply{Name: name, Kind: kind, Level: level, Low: 10} }
+	waste := supply("Waste", "waste-toner", 0)
+	for _, tt := range []struct {
+		name     string
+		reason   string
+		supplies []ipp.Supply
+		want     kiosk.Trouble
+	}{
+		{"a report that the black toner is empty", "toner-empty-report", []ipp.Supply{waste, supply("Black Toner", "toner", 0)}, kiosk.TroubleToner},
+		{"a warning about the only supply", "marker-supply-empty-warning", []ipp.Supply{supply("Cartridge 123", "toner-cartridge", 0)}, kiosk.TroubleToner},
+		{"a colour", "marker-supply-empty-report", []ipp.Supply{supply("Black", "toner", 60), supply("Cyan", "toner", 0)}, ""},
+		{"its level says otherwise", "toner-empty-report", []ipp.Supply{supply("Black Toner", "toner", 3)}, ""},
+		{"nothing is said of levels", "toner-empty-report", []ipp.Supply{supply("Black Toner", "toner", -1)}, ""},
+		{"an empty waste box", "toner-empty-report", []ipp.Supply{waste, supply("Black Toner", "toner", 50)}, ""},
+		{"low", "toner-low-report", []ipp.Supply{supply("Black Toner", "toner", 0)}, ""},
+	} {
+		p := ipp.Printer{State: ipp.PrinterIdle, Accepting: true, Reasons: []string{tt.reason}, Supplies: tt.supplies}
+		if got := troubleOf(p); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
 	if got := troubleOf(ipp.Printer{State: ipp.PrinterIdle}); got != kiosk.TroublePaused {
 		t.Errorf("not accepting jobs: got %q", got)
 	}
