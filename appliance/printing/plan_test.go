@@ -162,7 +162,9 @@ func TestTroubleOf(t *testing.T) {
 			}
 		})
 	}
-	supply := func(name, kind string, level int) ipp.Supply { return ipp.Supply{Name: name, Kind: kind, Level: level, Low: 10} }
+	supply := func(name, kind string, level int) ipp.Supply {
+		return ipp.Supply{Name: name, Kind: kind, Level: level, Low: 10}
+	}
 	waste := supply("Waste", "waste-toner", 0)
 	for _, tt := range []struct {
 		name     string
