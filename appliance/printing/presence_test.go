@@ -87,6 +87,7 @@ func TestPowerCut(t *testing.T) {
 						}
 						time.Sleep(10 * time.Millisecond)
 					}
+					synctest.Wait() // in the same instant
 					if st := s.Status(); st.State != kiosk.PrinterOffline {
 						t.Errorf("status %+v", st)
 					}
