@@ -73,7 +73,7 @@ func (r *run) send(ctx context.Context) error {
 		}
 
 		job, err := r.where(ctx, &printer, &asked)
-		if err != nil && sent {
+		if sent && (err != nil || job.State.Ended()) {
 			r.arrived()
 		}
 		switch {
@@ -112,6 +112,7 @@ func (r *run) send(ctx context.Context) error {
 						return r.broken(ctx, err)
 					}
 					sent, r.row.Sent = true, len(r.doc)
+					r.arrived()
 				case <-time.After(answerSoon):
 				}
 			}
