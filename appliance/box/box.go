@@ -234,6 +234,7 @@ func (b *Box) run(ctx context.Context) error {
 	pages, err := web.New(web.Config{
 		Desk: b.desk, Board: b.board, Printer: b.printers.spool, Texts: b.texts, Hosts: b.cfg.Hosts, Now: b.now, Log: b.log,
 		Notices: b.queue.notices, NoticesChanged: b.queue.noticesChanged, Staff: "/staff/",
+		Called: func() string { return b.callsign.names().Host + ".local" },
 	})
 	if err != nil {
 		return err

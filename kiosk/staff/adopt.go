@@ -49,7 +49,7 @@ func (p *page) candidate(c Candidate) candidateView {
 	}
 	switch c.Refused {
 	case "":
-	case "plain", "no_a4", "no_format", "raw", "unreachable", "auth":
+	case "plain", "no_a4", "no_format", "raw", "unreachable", "auth", "no_uuid", "duplicate":
 		v.Refused = p.t("staff.refused." + c.Refused)
 	default:
 		v.Refused = p.t("staff.refused.other") + " (" + c.Refused + ")"

@@ -317,7 +317,11 @@ func (s *Server) printer(w http.ResponseWriter, r *http.Request, v *visit) error
 	case "picture", "document":
 		err = s.cfg.Adoptions.SetRaster(ctx, uuid, r.PostForm.Get("action") == "picture", v.who.by)
 	case "free":
-		if err = s.cfg.Spool.Free(ctx, uuid, v.who.by); err == nil {
+		err = s.cfg.Spool.Free(ctx, uuid, v.who.by)
+		if errors.Is(err, ErrGone) { // the printer has said meanwhile that nothing more comes
+			err = nil
+		}
+		if err == nil {
 			s.cfg.Alarms.Clear(AlarmSheet, uuid)
 		}
 	default:

@@ -93,6 +93,9 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request, v *visit) error 
 	if err := s.cfg.Spool.Decide(ctx, id, verdict, v.who.by); errors.Is(err, ErrGone) {
 		s.said(v, p.t("staff.print.gone"))
 		return seeOther(w, r, prints)
+	} else if pe := (*kiosk.PrintError)(nil); errors.As(err, &pe) && pe.Trouble == kiosk.TroubleBlocked {
+		s.said(v, p.t("staff.print.blocked"))
+		return seeOther(w, r, home)
 	} else if err != nil {
 		return fmt.Errorf("decide about print %s: %w", shortCode(id), err)
 	}

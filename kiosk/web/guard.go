@@ -45,7 +45,8 @@ func (s *Server) ours(host string) bool {
 		name = host
 	}
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	return name == "localhost" || net.ParseIP(strings.Trim(name, "[]")) != nil || slices.Contains(s.cfg.Hosts, name)
+	return name == "localhost" || net.ParseIP(strings.Trim(name, "[]")) != nil || slices.Contains(s.cfg.Hosts, name) ||
+		s.cfg.Called != nil && name == s.cfg.Called()
 }
 
 // The cookies of a kiosk. Both live as long as the browser's session and are removed when the citizen's ends.
