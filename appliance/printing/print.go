@@ -7,13 +7,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"sportello.example/appliance/ipp"
 	"sportello.example/appliance/raster"
 	"sportello.example/kiosk"
-	"sportello.example/kiosk/staff"
 )
 
 // run is one attempt to print a document: one row of the journal, one job at the printer.
@@ -143,34 +141,6 @@ func (r *run) attempt(ctx context.Context) error {
 		return err
 	}
 	return r.send(ctx)
-}
-
-// prepare has the connection made for the next job, while there is something else to do. Nothing is said on it yet.
-func (d *device) prepare(ctx context.Context) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if uri := cmp.Or(d.current, d.approved.URI); uri != "" && d.blocking() == "" {
-		if c, err := d.client(uri); err == nil {
-			c.Prepare(ctx)
-		}
-	}
-}
-
-// enqueue notes how far a job of ours is.
-func (d *device) enqueue(row Row) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if i := slices.IndexFunc(d.queue, func(j staff.Job) bool { return j.ID == row.ID }); i >= 0 {
-		d.queue[i].State = string(row.State)
-		return
-	}
-	d.queue = append(d.queue, staff.Job{ID: row.ID, Kiosk: row.Kiosk, Kind: row.Kind, State: string(row.State), Since: d.cfg.Now()})
-}
-
-func (d *device) unqueue(id string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.queue = slices.DeleteFunc(d.queue, func(j staff.Job) bool { return j.ID == id })
 }
 
 // say reports progress if it is new.
