@@ -11,6 +11,7 @@ import (
 	"sportello.example/appliance/adoption"
 	"sportello.example/appliance/dnssd"
 	"sportello.example/appliance/printing"
+	"sportello.example/firmware/program"
 	"sportello.example/kiosk/paper"
 	"sportello.example/kiosk/staff"
 	"sportello.example/sync/event"
@@ -51,7 +52,7 @@ func (b *Box) wirePrinters(ctx context.Context, attended func() bool) error {
 		Note: b.note, Log: b.log, Now: b.now,
 	}, configured(b.cfg.Printers))
 	if err != nil {
-		return err
+		return &program.UsageError{Err: err, Hint: "correct the [[printer]] entries of the configuration file"}
 	}
 	p.browser = &dnssd.Browser{Types: printerTypes, Interfaces: b.cfg.Discovery.Interfaces, Log: b.log, Now: b.now}
 	return nil
