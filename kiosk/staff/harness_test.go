@@ -36,6 +36,8 @@ type branch struct {
 	waiting    bool
 	decide     error
 	door       error
+	begin      error
+	confirm    error
 	did        []string // what the pages had done, in order
 }
 
@@ -108,11 +110,23 @@ func (b *branch) Begin(_ context.Context, id string, raster bool, risk *Risk, by
 		what += " at the risk of " + risk.By + " because " + risk.Why
 	}
 	b.note("begin", id, what, by)
+	b.mu.Lock()
+	err := b.begin
+	b.mu.Unlock()
+	if err != nil {
+		return Trial{}, err
+	}
 	return Trial{ID: id, Name: "Laser", Format: "application/pdf", Started: b.now(), Ends: b.now().Add(10 * time.Minute), Left: 3}, nil
 }
 
 func (b *branch) Confirm(_ context.Context, id, code string, right bool, by string) (Adopted, error) {
 	b.note("confirm", id, code, by)
+	b.mu.Lock()
+	err := b.confirm
+	b.mu.Unlock()
+	if err != nil {
+		return Adopted{}, err
+	}
 	if code != paperCode || !right {
 		return Adopted{}, ErrCode
 	}
@@ -158,6 +172,9 @@ type browser struct {
 	where  string // path of the page that is shown
 	status int
 	text   string // its HTML
+	header http.Header
+
+	handler http.Handler
 }
 
 func open(t *testing.T) *browser {
@@ -183,7 +200,7 @@ func open(t *testing.T) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &browser{t: t, b: b, alarms: alarms, base: srv.URL, client: &http.Client{Jar: jar}}
+	return &browser{t: t, b: b, alarms: alarms, base: srv.URL, client: &http.Client{Jar: jar}, handler: s.Handler()}
 }
 
 func (w *browser) do(method, path string, form url.Values) {
@@ -204,7 +221,7 @@ func (w *browser) do(method, path string, form url.Values) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.where, w.status, w.text = resp.Request.URL.Path, resp.StatusCode, string(text)
+	w.where, w.status, w.text, w.header = resp.Request.URL.Path, resp.StatusCode, string(text), resp.Header
 	if resp.Header.Get("Cache-Control") != "no-store" {
 		w.t.Errorf("%s may be kept: %q", w.where, resp.Header.Get("Cache-Control"))
 	}

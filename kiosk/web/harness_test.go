@@ -56,6 +56,8 @@ type branch struct {
 	hold     chan struct{} // Certificate waits for it
 	collect  error
 	printer  kiosk.PrinterStatus
+	others   []kiosk.PrinterStatus // besides printer
+	jobs     []kiosk.PrintJob
 	job      chan error // ends the job at the printer
 	report   func(kiosk.PrintProgress)
 	pages    int
@@ -64,6 +66,15 @@ type branch struct {
 	picture  []byte
 	notices  []desired.Posted
 }
+
+// readOnce reads the pages for all tests: two hundred branches show the same ones.
+var readOnce = sync.OnceValues(func() (*Server, error) {
+	texts, err := locale.Load()
+	if err != nil {
+		return nil, err
+	}
+	return New(Config{Texts: texts})
+})
 
 func newBranch(t testing.TB) *branch {
 	t.Helper()
@@ -88,11 +99,15 @@ func newBranch(t testing.TB) *branch {
 		Place: func() (string, int) { return "Biblioteca Harar", 2 }, Catalogue: cat, Journal: b, Hub: b, Logins: b, Printer: b, Viewer: b, Papers: b,
 		LineUp: b.line, Disk: func(bool) {}, Kick: func() {}, Drain: func(context.Context) {}, Now: b.now, Log: log, Languages: texts.Has,
 	})
-	b.web, err = New(Config{
+	first, err := readOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.web, err = newServer(Config{
 		Desk: b.desk, Board: b.board, Printer: b, Texts: texts, Now: b.now, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-		Hosts:   []string{"box.sportello.internal"},
+		Hosts: []string{"box.sportello.internal"}, Staff: "/staff/",
 		Notices: func() []desired.Posted { b.mu.Lock(); defer b.mu.Unlock(); return b.notices },
-	})
+	}, first.static, first.pages)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,18 +230,24 @@ func (b *branch) Draw(context.Context, []byte, bool) ([][]byte, error) {
 	defer b.mu.Unlock()
 	var all [][]byte
 	for range b.pages {
-		all = append(all, b.picture)
+		all = append(all, bytes.Clone(b.picture))
 	}
 	return all, nil
 }
 
 func (b *branch) Declaration(paper.DeclarationForm) ([]byte, error) { return []byte("%PDF-1.7"), nil }
 func (b *branch) Slip(paper.SlipForm) ([]byte, error)               { return []byte("%PDF-1.7"), nil }
-func (b *branch) Printers() []kiosk.PrinterStatus                   { return []kiosk.PrinterStatus{b.Status()} }
 
 func (b *branch) Status() kiosk.PrinterStatus { b.mu.Lock(); defer b.mu.Unlock(); return b.printer }
-func (b *branch) Print(ctx context.Context, _ kiosk.PrintJob, report func(kiosk.PrintProgress)) error {
-	b.set(func() { b.report = report })
+
+func (b *branch) Printers() []kiosk.PrinterStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]kiosk.PrinterStatus{b.printer}, b.others...)
+}
+
+func (b *branch) Print(ctx context.Context, job kiosk.PrintJob, report func(kiosk.PrintProgress)) error {
+	b.set(func() { b.report, b.jobs = report, append(b.jobs, job) })
 	report(kiosk.PrintProgress{State: kiosk.PrintPrinting})
 	select {
 	case err := <-b.job:

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,45 +29,51 @@ func TestEveryPage(t *testing.T) {
 		{State: kiosk.PrinterNone},
 		{},
 	}
+	var mu sync.Mutex // guards drawn
 	drawn := map[string]bool{}
-	for _, st := range states() {
-		for _, language := range []string{"it", "en"} {
-			t.Run(st.name+" in "+language, func(t *testing.T) {
-				b, w := in(t, st, language)
-				for _, up := range []bool{true, false} {
-					b.setLine(up)
-					for i, p := range printers {
-						if i > 0 && (strings.HasPrefix(st.name, "printing ") || strings.HasPrefix(st.name, "problem ")) {
-							break // these pages say what the session knows of the printer, not what the printer says now
-						}
-						b.set(func() { b.printer = p })
-						sizes := []string{"", "l", "xl"}
-						if p.State != kiosk.PrinterReady {
-							sizes = sizes[:1]
-						}
-						for _, size := range sizes {
-							req, err := http.NewRequest(http.MethodGet, w.base+"/k/1"+st.path, nil)
-							if err != nil {
-								t.Fatal(err)
+	t.Run("state", func(t *testing.T) {
+		for _, st := range states() {
+			for _, language := range []string{"it", "en"} {
+				t.Run(st.name+" in "+language, func(t *testing.T) {
+					t.Parallel()
+					b, w := in(t, st, language)
+					for _, up := range []bool{true, false} {
+						b.setLine(up)
+						for i, p := range printers {
+							if i > 0 && (strings.HasPrefix(st.name, "printing ") || strings.HasPrefix(st.name, "problem ")) {
+								break // these pages say what the session knows of the printer, not what the printer says now
 							}
-							req.AddCookie(&http.Cookie{Name: lookCookie, Value: size + "."})
-							w.do(req)
-							for _, fault := range faults(w) {
-								t.Errorf("line up %v, printer %s %s, size %q: %s", up, p.State, p.Trouble, size, fault)
+							b.set(func() { b.printer = p })
+							sizes := []string{"", "l", "xl"}
+							if p.State != kiosk.PrinterReady || !up {
+								sizes = sizes[:1]
 							}
-							if t.Failed() {
-								t.Logf("%s: %s", w.at, w.body)
-								return
-							}
-							for n := range find(w.doc, "body") {
-								drawn[attr(n, "data-page")] = true
+							for _, size := range sizes {
+								req, err := http.NewRequest(http.MethodGet, w.base+"/k/1"+st.path, nil)
+								if err != nil {
+									t.Fatal(err)
+								}
+								req.AddCookie(&http.Cookie{Name: lookCookie, Value: size + "."})
+								w.do(req)
+								for _, fault := range faults(w) {
+									t.Errorf("line up %v, printer %s %s, size %q: %s", up, p.State, p.Trouble, size, fault)
+								}
+								if t.Failed() {
+									t.Logf("%s: %s", w.at, w.body)
+									return
+								}
+								for n := range find(w.doc, "body") {
+									mu.Lock()
+									drawn[attr(n, "data-page")] = true
+									mu.Unlock()
+								}
 							}
 						}
 					}
-				}
-			})
+				})
+			}
 		}
-	}
+	})
 	if t.Failed() {
 		return
 	}

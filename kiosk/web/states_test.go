@@ -186,11 +186,46 @@ func states() []state {
 			b.report(kiosk.PrintProgress{State: kiosk.PrintStopped, Page: 1, Trouble: tr})
 		}})
 	}
-	return append(all, state{"problem uncertain", "/problem", func(b *branch, w *browser) {
+	return append(all, state{"problem uncertain", "/problem", toUncertain("")}, state{"problem waiting for staff", "/problem", toUncertain("a")},
+		state{"problem noted by staff", "/problem", func(b *branch, w *browser) {
+			toUncertain("a")(b, w)
+			if err := b.desk.Settle(w.t.Context(), "a", kiosk.VerdictNothing, "Anna"); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+		state{"preview, two printers", "/preview", func(b *branch, w *browser) { two(b); toPreview(b, w) }},
+		state{"printing, two printers", "/printing", func(b *branch, w *browser) { two(b); toPrinting(b, w) }},
+		state{"take, two printers", "/take", func(b *branch, w *browser) {
+			two(b)
+			toPrinting(b, w)
+			b.job <- nil
+			b.stage(kiosk.StageTake)
+		}},
+		state{"problem printer, and another one is there", "/problem", func(b *branch, w *browser) {
+			two(b)
+			toPrinting(b, w)
+			b.job <- &kiosk.PrintError{Trouble: kiosk.TroubleIdentity, Outcome: kiosk.NothingPrinted, Err: errHub}
+			b.stage(kiosk.StageProblem)
+		}})
+}
+
+// two gives the branch a second printer, with a name that wants to be more, and a third that cannot be used.
+func two(b *branch) {
+	b.set(func() {
+		b.printer = kiosk.PrinterStatus{UUID: "one", State: kiosk.PrinterReady, Name: "Ingresso"}
+		b.others = []kiosk.PrinterStatus{
+			{UUID: "two", State: kiosk.PrinterBusy, Name: "<b>Sala</b> studio al secondo piano"}, {UUID: "three", State: kiosk.PrinterOffline},
+		}
+	})
+}
+
+// toUncertain prints, and nobody knows what came out; id is what staff know the print by.
+func toUncertain(id string) func(b *branch, w *browser) {
+	return func(b *branch, w *browser) {
 		toPrinting(b, w)
-		b.job <- &kiosk.PrintError{Trouble: kiosk.TroubleJam, Outcome: kiosk.Uncertain, Err: errHub}
+		b.job <- &kiosk.PrintError{Trouble: kiosk.TroubleJam, Outcome: kiosk.Uncertain, Print: id, Err: errHub}
 		b.stage(kiosk.StageProblem)
-	}})
+	}
 }
 
 // in brings somebody to a state, in a language.

@@ -68,21 +68,27 @@ type Server struct {
 
 // New reads every template in every language and returns an error when one cannot be used.
 func New(cfg Config) (*Server, error) {
-	if cfg.City == "" {
-		cfg.City = "Comune di Milano"
-	}
 	st, err := loadStatic()
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, desk: cfg.Desk, log: cfg.Log, static: st, pages: map[string]*pageSet{}}
-	s.closed, s.close = context.WithCancel(context.Background())
-	s.steps = s.allSteps()
+	pages := map[string]*pageSet{}
 	for _, l := range cfg.Texts.Languages() {
-		if s.pages[l.Tag], err = loadPages(l, st); err != nil {
+		if pages[l.Tag], err = loadPages(l, st); err != nil {
 			return nil, fmt.Errorf("pages in %s: %w", l.Tag, err)
 		}
 	}
+	return newServer(cfg, st, pages)
+}
+
+// newServer draws pages that have been read: they never change.
+func newServer(cfg Config, st *static, pages map[string]*pageSet) (*Server, error) {
+	if cfg.City == "" {
+		cfg.City = "Comune di Milano"
+	}
+	s := &Server{cfg: cfg, desk: cfg.Desk, log: cfg.Log, static: st, pages: pages}
+	s.closed, s.close = context.WithCancel(context.Background())
+	s.steps = s.allSteps()
 	for name := range s.steps {
 		if err := s.known(string(name)); err != nil {
 			return nil, err
