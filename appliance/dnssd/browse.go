@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	nothingYet = 2 * time.Second       // when it is told that nothing was found
-	opening    = time.Second           // in which everything is told as it comes
-	openingGap = 10 * time.Millisecond //
+	nothingYet = 2 * time.Second      // when it is told that nothing was found
+	opening    = time.Second          // in which everything is told as it comes
+	openingGap = 5 * time.Millisecond //
 	tellingGap = 500 * time.Millisecond
-	lookingGap = 20 * time.Millisecond // between looks at the whole cache, whatever comes
+	lookingGap = 20 * time.Millisecond // between looks at the whole cache after that, whatever comes
 	settling   = time.Second           // before zeroconf is started on interfaces that just changed
 	maxPause   = 30 * time.Second
 )
@@ -249,7 +249,11 @@ func (s *search) hear(p packet) {
 // look asks and tells what is due, and returns how long nothing will be. l is nil while there is no network.
 func (s *search) look(l *link) time.Duration {
 	now := s.b.Now()
-	if wait := s.looked.Add(lookingGap).Sub(now); wait > 0 && wait <= lookingGap {
+	looking, telling := lookingGap, tellingGap
+	if now.Sub(s.began) < opening {
+		looking, telling = openingGap, openingGap
+	}
+	if wait := s.looked.Add(looking).Sub(now); wait > 0 && wait <= looking {
 		return wait
 	}
 	s.looked, s.dirty = now, false
@@ -276,11 +280,7 @@ func (s *search) look(l *link) time.Duration {
 	}
 
 	if all := merge(s.caches, now); s.news(all) {
-		gap := tellingGap
-		if now.Sub(s.began) < opening {
-			gap = openingGap
-		}
-		switch at := s.toldAt.Add(gap); {
+		switch at := s.toldAt.Add(telling); {
 		case s.told == nil && len(all) == 0 && now.Before(s.began.Add(nothingYet)):
 			sooner(s.began.Add(nothingYet))
 		case s.told != nil && now.Before(at):
