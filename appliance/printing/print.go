@@ -352,6 +352,9 @@ func (r *run) create(ctx context.Context) error {
 			wait, next = min(next, 8*time.Second), wait+next
 		case (errors.Is(err, ipp.ErrUnreachable) || errors.Is(err, ipp.ErrAnswer)) && tries < 3:
 			tries++ // the printer has said that it knows no such job
+		case errors.Is(err, ipp.ErrUnreachable), errors.Is(err, ipp.ErrAnswer):
+			r.d.remember(r.row) // the last job may yet be made
+			return r.fail(troubleIn(err), kiosk.NothingPrinted, err)
 		default:
 			return r.nothing(Failed, troubleIn(err), err)
 		}
