@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sportello.example/appliance/dnssd"
@@ -90,6 +91,27 @@ func service(t *testing.T, p *ipptest.Printer, uuid string) dnssd.Service {
 		Instance: "x", Type: typ, Host: "x.local", Port: n,
 		Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, TXT: map[string]string{"uuid": uuid, "rp": "ipp/print"},
 	}
+}
+
+// TestWithoutAPrinter looks several times at a branch that has none: that is told once, with the time since when.
+func TestWithoutAPrinter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := quick(ipptest.New(ipptest.Config{}), &memory{})
+		cfg.Adopted = nil
+		s := spooler(t, cfg)
+		began := s.Status()
+		told := 0
+		s.Watch(func(kiosk.PrinterStatus) { told++ })
+		for range 3 {
+			time.Sleep(time.Minute)
+			if err := s.Adopt(nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if now := s.Status(); now != began || now.State != kiosk.PrinterNone || told != 0 {
+			t.Errorf("told %d times: %+v, first %+v", told, now, began)
+		}
+	})
 }
 
 func TestFollowsAnnouncements(t *testing.T) {
