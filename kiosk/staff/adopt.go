@@ -71,6 +71,15 @@ func (s *Server) showCandidates(w http.ResponseWriter, r *http.Request, v *visit
 	for _, c := range all {
 		d.Candidates = append(d.Candidates, p.candidate(c))
 	}
+	slices.SortStableFunc(d.Candidates, func(a, b candidateView) int { // what somebody has come for comes first
+		switch {
+		case a.Changed == b.Changed:
+			return 0
+		case a.Changed:
+			return -1
+		}
+		return 1
+	})
 	p.Data, p.Said = d, s.sessions.hear(v.session)
 	if wrong != "" {
 		p.Error = p.t(wrong)

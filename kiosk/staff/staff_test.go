@@ -82,6 +82,7 @@ func full(b *branch) {
 	for _, why := range []string{"no_a4", "no_format", "raw", "unreachable", "auth", "no_uuid", "duplicate", "news"} {
 		b.candidates = append(b.candidates, Candidate{ID: why, Name: why, URI: "ipps://192.0.2.9/", Source: "usb", Refused: why})
 	}
+	b.candidates[0], b.candidates[len(b.candidates)-1] = b.candidates[len(b.candidates)-1], b.candidates[0]
 	b.undecided = []Print{{
 		ID: "7f2c9a11-0000", Kiosk: 1, Kind: "certificate", Printer: uuid, Name: hostile, Pages: 2, At: b.clock, Bytes: 5000, Sent: 1000,
 		JobState: "processing-stopped", Sheets: 1, Restarted: true, Why: hostile, Number: 1,
@@ -108,6 +109,10 @@ func TestEveryPageInEveryLanguage(t *testing.T) {
 			if !strings.Contains(w.text, `lang="`+l.Tag+`"`) && path != login {
 				t.Errorf("%s %s: in another language", l.Tag, path)
 			}
+		}
+		w.get(adopt)
+		if changed, other := strings.Index(w.text, "id=a"), strings.Index(w.text, "id=p"); changed < 0 || changed > other {
+			t.Errorf("%s: the printer with another key is not the first", l.Tag)
 		}
 		w.get(home)
 		w.shows("media-jam", "com.example-strange", "0b5c3a", "41", "class=\"risk\"")
