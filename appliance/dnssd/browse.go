@@ -72,6 +72,9 @@ func (d *doubts) open() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.kick = make(chan struct{}, 1)
+	if len(d.uuids) > 0 { // said while there was no network
+		d.kick <- struct{}{}
+	}
 	return d.kick
 }
 

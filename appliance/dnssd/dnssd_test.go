@@ -18,8 +18,8 @@ import (
 
 var lo = []string{"lo"}
 
-// browse runs a browser, on the loopback interface unless it names others, until the test ends and returns a function that waits until what
-// it knows satisfies ok.
+// browse runs a browser, on the loopback interface unless it names others, until the test ends, and returns a function
+// that waits until what it knows satisfies ok.
 func browse(t *testing.T, b *Browser) func(what string, within time.Duration, ok func([]Service) bool) []Service {
 	t.Helper()
 	b.Log, b.Now = slog.New(slog.DiscardHandler), time.Now
@@ -89,6 +89,7 @@ func named(name string) func([]Service) bool {
 }
 
 func TestLoopbackAlone(t *testing.T) {
+	t.Parallel()
 	t.Run("finds what was announced before", func(t *testing.T) {
 		t.Parallel()
 		name := unique(t, "Città – Sala 1.0 (nuova)")

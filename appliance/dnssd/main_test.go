@@ -69,7 +69,7 @@ func ownNetwork(inside string) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, &exit):
+	case errors.As(err, &exit) && exit.Exited():
 		return exit.ExitCode()
 	default:
 		fmt.Fprintln(os.Stderr, "a network of its own:", err)
