@@ -260,6 +260,8 @@ func (c *cache) pointer(rr *dns.PTR, from netip.Addr, now time.Time) bool {
 	return changed
 }
 
+// room says whether an instance more may be taken up. When all places are taken, whoever told of most gives one up to
+// who told of fewer: a machine with several addresses keeps nobody out either.
 func (c *cache) room(typ int, from netip.Addr) bool {
 	all, same := 0, 0
 	for _, in := range c.instances {
@@ -270,7 +272,28 @@ func (c *cache) room(typ int, from netip.Addr) bool {
 			}
 		}
 	}
-	return all < maxServices && same < maxPerSource
+	if all < maxServices || same >= maxPerSource {
+		return same < maxPerSource
+	}
+	told := map[netip.Addr][]string{}
+	for key, in := range c.instances {
+		if in.typ == typ {
+			told[in.from] = append(told[in.from], key)
+		}
+	}
+	var most []string
+	for _, keys := range told {
+		if len(keys) > len(most) {
+			most = keys
+		}
+	}
+	if len(most) < same+2 {
+		return false
+	}
+	last := slices.Max(most)
+	c.nowhere(c.instances[last])
+	delete(c.instances, last)
+	return true
 }
 
 // location takes up where a service is. The newest answer counts: there is one SRV record (RFC 6763 §5; a cache-flush

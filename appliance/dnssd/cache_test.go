@@ -420,7 +420,7 @@ func TestIdleNetworkIsHardlyAsked(t *testing.T) {
 
 func TestCacheIsBounded(t *testing.T) {
 	l := newLAN(t)
-	good := netip.MustParseAddr("192.0.2.200")
+	good, mad := netip.MustParseAddr("192.0.2.200"), []netip.Addr{printerAddr, netip.MustParseAddr("fe80::9"), netip.MustParseAddr("192.0.2.99")}
 	for i := range 1500 {
 		l.now = l.now.Add(200 * time.Microsecond)
 		var records []string
@@ -431,7 +431,10 @@ func TestCacheIsBounded(t *testing.T) {
 				fmt.Sprintf("Fake%d._ipp._tcp.local. 120 IN SRV 0 0 631 h%d.local.", n%100, n),
 				fmt.Sprintf("h%d.local. 120 IN A 10.%d.%d.%d", n%100, n>>16&255, n>>8&255, n&255))
 		}
-		l.hear(records...)
+		l.c.packet(wire(t, records...), mad[i%len(mad)], l.now)
+	}
+	if len(l.c.instances) != maxServices {
+		t.Errorf("%d instances: a flood that leaves room proves nothing", len(l.c.instances))
 	}
 	l.c.packet(wire(t, strings.ReplaceAll(ptr, "Fake", "Real"), strings.ReplaceAll(at, "Fake", "Real"),
 		strings.ReplaceAll(txt, "Fake", "Real"), addr), good, l.now)

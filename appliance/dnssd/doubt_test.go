@@ -52,3 +52,17 @@ func TestDoubt(t *testing.T) {
 		t.Errorf("doubted, and nobody answered: %s", got)
 	}
 }
+
+// TestDoubtWithoutNetwork has a doubt wait for the network to come back.
+func TestDoubtWithoutNetwork(t *testing.T) {
+	var b Browser
+	b.Doubt("one")
+	select {
+	case <-b.doubts.open():
+		if got := b.doubts.take(); len(got) != 1 || got[0] != "one" {
+			t.Errorf("took %q", got)
+		}
+	default:
+		t.Error("nobody looks at what was doubted before")
+	}
+}
