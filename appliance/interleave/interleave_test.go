@@ -35,6 +35,7 @@ func number(t *testing.T, name string, otherwise int) int {
 }
 
 func TestEverySheetIntoTheRightHands(t *testing.T) {
+	t.Parallel()
 	jobs, seed := number(t, "SPORTELLO_JOBS", visits), number(t, "SPORTELLO_SEED", 1)
 	var mu sync.Mutex
 	total := map[string]int{}
@@ -86,6 +87,7 @@ func fastDir(t *testing.T) string {
 
 // TestWithTheRealJournal is the same with the box's database, opened anew by every box that starts.
 func TestWithTheRealJournal(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(fastDir(t), "box.db")
 	synctest.Test(t, func(t *testing.T) {
 		faults, figures := live(t, uint64(number(t, "SPORTELLO_SEED", 1)), realVisits, how{tls: true, alone: true, open: func() (store, error) {
