@@ -21,7 +21,7 @@ type candidateView struct {
 	ID, Name, Make, URI string
 	Source              string
 	TLS                 bool
-	Keys, OldKeys       []fingerprint
+	Old, New            []fingerprint
 	Known               bool // it is adopted already …
 	Changed             bool // … and answers with another key
 	Refused             string
@@ -34,7 +34,7 @@ type candidateView struct {
 func (p *page) candidate(c Candidate) candidateView {
 	v := candidateView{
 		ID: c.ID, Name: c.Name, Make: c.Make, URI: c.URI, TLS: c.TLS, Known: c.Known, Receipt: c.Receipt,
-		Keys: fingerprints(strings.Join(c.Keys, ",")), OldKeys: fingerprints(strings.Join(c.OldKeys, ",")),
+		New: fingerprints(strings.Join(c.Keys, ",")), Old: fingerprints(strings.Join(c.OldKeys, ",")),
 		Risk: c.Refused == "plain", Can: c.Refused == "" || c.Refused == "plain", Link: at(candidate, "id", c.ID),
 	}
 	if v.Name == "" {

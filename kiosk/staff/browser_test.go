@@ -44,7 +44,7 @@ func TestPagesInABrowser(t *testing.T) {
 	}
 	look := func(lang, name string) {
 		t.Helper()
-		for _, width := range []int{320, 1920} {
+		for _, width := range []int{320, 1280} {
 			do(t, ctx, chromedp.EmulateViewport(int64(width), 1080))
 			for _, fault := range see[[]string](t, ctx, faultsJS) {
 				t.Errorf("%s in %s, %d pixels wide: %s", name, lang, width, fault)
@@ -80,6 +80,16 @@ func TestPagesInABrowser(t *testing.T) {
 			do(t, ctx, chromedp.Navigate(base+p.path))
 			look(lang, p.name)
 		}
+		see[bool](t, ctx, `fetch('/staff/candidate', {method: 'POST', body: new URLSearchParams({id: 'a', as: 'document'})}).then(r => r.ok)`)
+		for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			do(t, ctx, chromedp.Navigate(base+candidate+"?id=a"))
+			if see[bool](t, ctx, `!!document.querySelector('#code')`) {
+				break
+			} else if time.Now().After(end) {
+				t.Fatal("nobody asks for the code")
+			}
+		}
+		look(lang, "code")
 		if lang == "it" {
 			see[bool](t, ctx, `fetch('/staff/logout', {method: 'POST'}).then(r => r.ok)`)
 		}

@@ -35,6 +35,8 @@ type branch struct {
 	undecided  []Print
 	waiting    bool
 	decide     error
+	hangUp     func() // called while a print is decided; nil: nobody hangs up
+	free       error
 	door       error
 	begin      error
 	confirm    error
@@ -69,6 +71,9 @@ func (b *branch) Decide(_ context.Context, id string, v kiosk.Verdict, by string
 	b.note("decide", id, string(v), by)
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.hangUp != nil {
+		b.hangUp()
+	}
 	if b.decide == nil {
 		b.undecided = nil
 	}
@@ -77,7 +82,9 @@ func (b *branch) Decide(_ context.Context, id string, v kiosk.Verdict, by string
 
 func (b *branch) Free(_ context.Context, uuid, by string) error {
 	b.note("free", uuid, by)
-	return nil
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.free
 }
 
 func (b *branch) Adopted(context.Context) ([]Adopted, error) {
@@ -145,9 +152,9 @@ func (b *branch) SetRaster(_ context.Context, uuid string, always bool, by strin
 
 func (b *branch) Waiting(string) bool { b.mu.Lock(); defer b.mu.Unlock(); return b.waiting }
 
-func (b *branch) Settle(_ context.Context, id string, v kiosk.Verdict, by string) error {
+func (b *branch) Settle(ctx context.Context, id string, v kiosk.Verdict, by string) error {
 	b.note("settle", id, string(v), by)
-	return nil
+	return ctx.Err()
 }
 
 func (b *branch) Enter(code string) error {

@@ -63,6 +63,7 @@ type deviceView struct {
 	Blocked               string // code of the print whose sheet may still come out
 	Fault                 []fingerprint
 	Raster                bool // always as a picture
+	PDF                   bool // it may be sent documents as they are: its own drawing of one was judged right
 	Receipt               bool
 	Here                  bool // it is looked at
 	Task                  string
@@ -204,7 +205,7 @@ func (s *Server) device(p *page, dev Device, a Adopted) deviceView {
 
 // unseen is what is known of an adopted printer without looking at it.
 func (s *Server) unseen(p *page, a Adopted) deviceView {
-	v := deviceView{UUID: a.UUID, Name: a.Name, URI: a.URI, Make: a.Make, Raster: a.Raster, Receipt: a.Receipt, State: p.t("staff.state.unseen")}
+	v := deviceView{UUID: a.UUID, Name: a.Name, URI: a.URI, Make: a.Make, Raster: a.Raster, PDF: a.PDF, Receipt: a.Receipt, State: p.t("staff.state.unseen")}
 	switch a.Link {
 	case LinkTLS, LinkUSB:
 		v.Link = p.t("staff.link." + string(a.Link))
@@ -317,13 +318,7 @@ func (s *Server) printer(w http.ResponseWriter, r *http.Request, v *visit) error
 	case "picture", "document":
 		err = s.cfg.Adoptions.SetRaster(ctx, uuid, r.PostForm.Get("action") == "picture", v.who.by)
 	case "free":
-		err = s.cfg.Spool.Free(ctx, uuid, v.who.by)
-		if errors.Is(err, ErrGone) { // the printer has said meanwhile that nothing more comes
-			err = nil
-		}
-		if err == nil {
-			s.cfg.Alarms.Clear(AlarmSheet, uuid)
-		}
+		err = s.free(ctx, v, uuid)
 	default:
 		return kiosk.ErrUnknown
 	}
@@ -331,6 +326,20 @@ func (s *Server) printer(w http.ResponseWriter, r *http.Request, v *visit) error
 		return err
 	}
 	return seeOther(w, r, home)
+}
+
+// free has a printer go on after somebody has looked into its tray.
+func (s *Server) free(ctx context.Context, v *visit, uuid string) error {
+	said := "staff.free.done"
+	err := s.cfg.Spool.Free(ctx, uuid, v.who.by)
+	if errors.Is(err, ErrGone) { // the printer has said meanwhile that nothing more comes, or somebody was faster
+		said, err = "staff.free.settled", nil
+	}
+	if err != nil {
+		return err
+	}
+	s.cfg.Alarms.Clear(AlarmSheet, uuid)
+	return s.say(v, said)
 }
 
 // adopted returns an adopted printer. ErrGone.

@@ -1,6 +1,7 @@
 package staff
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -75,9 +76,9 @@ func (s *Server) print(p *page, pr Print) printView {
 }
 
 // decide takes what somebody found in the tray. It is stored first: only then does the kiosk go on. A reprint is not even
-// stored when nobody waits for it any more.
+// stored when nobody waits for it any more. Who closes the page between the two does not keep the kiosk waiting.
 func (s *Server) decide(w http.ResponseWriter, r *http.Request, v *visit) error {
-	ctx, id, verdict := r.Context(), r.PostForm.Get("id"), kiosk.Verdict(r.PostForm.Get("verdict"))
+	ctx, id, verdict := context.WithoutCancel(r.Context()), r.PostForm.Get("id"), kiosk.Verdict(r.PostForm.Get("verdict"))
 	p := s.page(v, "prints", prints)
 	switch verdict {
 	case kiosk.VerdictOut, kiosk.VerdictNothing:

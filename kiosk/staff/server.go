@@ -174,15 +174,15 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, v *visit) error {
 		}
 		_ = control.SetReadDeadline(time.Time{})
 	}
-	key := ""
-	if c, err := r.Cookie(sessionCookie); err == nil {
-		key = c.Value
-	}
+	key, screen := readCookie(r)
 	if key == "" {
 		return nil
 	}
 	alone := r.URL.Query().Get("auto") != "" || r.URL.Path == mark // a page that loads itself anew is nobody's touch
 	if v.session = s.sessions.find(key, !alone); v.session == nil {
+		if v.kiosk == 0 { // whose stay is over leaves the screen of a kiosk to who comes next
+			v.kiosk = screen
+		}
 		return nil
 	}
 	v.who = s.sessions.view(v.session)
@@ -241,6 +241,13 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, v *visit, err erro
 func seeOther(w http.ResponseWriter, r *http.Request, to string) error {
 	http.Redirect(w, r, to, http.StatusSeeOther)
 	return nil
+}
+
+// say keeps a text that the next page shows once.
+func (s *Server) say(v *visit, key string) error {
+	text, err := v.lang.T(key)
+	s.said(v, text)
+	return err
 }
 
 // said keeps words that the next page shows once.

@@ -22,6 +22,8 @@ const (
 	maxName   = 40 // characters
 )
 
+// sessionCookie holds the key of a session and the number of the kiosk on whose screen it was begun: "2.KEY", 0 for none.
+// The number outlives the session, so that the way in leads back to the kiosk.
 const sessionCookie = "staff"
 
 // session is somebody who has entered the staff code. It lives in RAM. The sessions' lock guards it.
@@ -201,8 +203,18 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, v *visit) error {
 		return err
 	}
 	key := s.sessions.begin(entry{by: by, lang: v.lang.Tag, kiosk: v.kiosk})
-	setCookie(w, r, key)
+	setCookie(w, r, strconv.Itoa(v.kiosk)+"."+key)
 	return seeOther(w, r, home)
+}
+
+// readCookie returns the key of a session, "" when there is none, and the kiosk it was begun at.
+func readCookie(r *http.Request) (key string, kiosk int) {
+	c, err := r.Cookie(sessionCookie)
+	if err != nil {
+		return "", 0
+	}
+	number, key, _ := strings.Cut(c.Value, ".")
+	return key, kioskNumber(number)
 }
 
 func setCookie(w http.ResponseWriter, r *http.Request, value string) {
@@ -216,9 +228,8 @@ func setCookie(w http.ResponseWriter, r *http.Request, value string) {
 }
 
 func (s *Server) leave(w http.ResponseWriter, r *http.Request, v *visit) error {
-	if c, err := r.Cookie(sessionCookie); err == nil {
-		s.sessions.end(c.Value)
-	}
+	key, _ := readCookie(r)
+	s.sessions.end(key)
 	setCookie(w, r, "")
 	if v.kiosk > 0 {
 		return seeOther(w, r, "/k/"+strconv.Itoa(v.kiosk))

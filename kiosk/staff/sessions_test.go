@@ -1,9 +1,12 @@
 package staff
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -138,5 +141,65 @@ func TestAdoptionThatFails(t *testing.T) {
 				t.Error("it cannot be tried again")
 			}
 		})
+	}
+}
+
+// TestKioskGetsItsScreenBack leaves a page open that loads itself anew on a kiosk's own screen until nobody is in any more.
+func TestKioskGetsItsScreenBack(t *testing.T) {
+	w := open(t)
+	w.post(login, "code", rightCode, "by", "Anna", "lang", "it", "kiosk", "2")
+	w.b.set(func() { w.b.clock = w.b.clock.Add(kioskIdle) })
+	w.get(mark + "?on=printers")
+	if w.text != "out" {
+		t.Fatalf("still in: %q", w.text)
+	}
+	w.get(home + "?auto=1") // what the page's script does then
+	w.at(login)
+	w.shows(`href="/k/2"`)
+	if got := w.header.Get("Refresh"); !strings.HasSuffix(got, "; url=/k/2") {
+		t.Errorf("the way in stays on the screen: %q", got)
+	}
+	w.post(login, "code", rightCode, "by", "Anna", "lang", "it") // at a desk, with the same browser
+	w.at(home)
+	if got := w.header.Get("Refresh"); got != "" {
+		t.Errorf("no kiosk, and the page leaves: %q", got)
+	}
+}
+
+// TestHangUp closes the browser while what was found is being stored: the kiosk is told all the same.
+func TestHangUp(t *testing.T) {
+	w := open(t)
+	w.b.set(func() { full(w.b); w.b.waiting = true })
+	w.enter("it")
+	at, err := url.Parse(w.base + home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	w.b.set(func() { w.b.hangUp = cancel })
+	r := httptest.NewRequestWithContext(ctx, http.MethodPost, prints, strings.NewReader("id=7f2c9a11-0000&verdict=out"))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for _, c := range w.client.Jar.Cookies(at) {
+		r.AddCookie(c)
+	}
+	rec := httptest.NewRecorder()
+	w.handler.ServeHTTP(rec, r)
+	if ctx.Err() == nil || rec.Code != http.StatusSeeOther {
+		t.Errorf("the kiosk is not told: %d", rec.Code)
+	}
+}
+
+// TestTasksAreFew presses the button of more printers than tasks are kept.
+func TestTasksAreFew(t *testing.T) {
+	w := open(t)
+	w.enter("it")
+	for i := range maxTasks + 1 {
+		id := strconv.Itoa(i)
+		w.b.set(func() {
+			w.b.clock = w.b.clock.Add(time.Second)
+			w.b.candidates = []Candidate{{ID: id, Name: "Laser " + id, TLS: true}}
+		})
+		w.post(candidate, "id", id, "as", "document")
+		w.eventually(candidate+"?id="+id, `name="code"`)
 	}
 }

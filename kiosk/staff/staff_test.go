@@ -1,6 +1,7 @@
 package staff
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -115,6 +116,9 @@ func TestEveryPageInEveryLanguage(t *testing.T) {
 			t.Errorf("%s: the printer with another key is not the first", l.Tag)
 		}
 		w.get(home)
+		if n := strings.Count(w.text, `value="picture"`); n != 2 {
+			t.Errorf("%s: pictures always are offered for %d printers, want those 2 whose own drawing is right", l.Tag, n)
+		}
 		w.shows("media-jam", "com.example-strange", "0b5c3a", "41", "class=\"risk\"")
 		w.get(prints)
 		w.shows("7f2c9a", "1000", "5000", "processing-stopped")
@@ -270,9 +274,14 @@ func TestButtons(t *testing.T) {
 	w.alarms.Raise(Alarm{Kind: AlarmSheet, Subject: uuid})
 	w.enter("it")
 	w.post(printers, "uuid", uuid, "action", "free")
+	w.shows("riceve di nuovo")
 	if len(w.alarms.List()) != 0 {
 		t.Error("somebody has looked, and the alarm stays")
 	}
+	w.b.set(func() { w.b.free = fmt.Errorf("free: %w", ErrGone) })
+	w.post(printers, "uuid", uuid, "action", "free") // somebody was faster
+	w.at(home)
+	w.shows("già a posto")
 	w.post(printers, "uuid", uuid, "action", "picture")
 	w.post(printers, "uuid", uuid, "action", "document")
 	w.get(retire + "?uuid=" + uuid)
@@ -281,7 +290,7 @@ func TestButtons(t *testing.T) {
 	if w.status != http.StatusBadRequest {
 		t.Errorf("no such button: %d", w.status)
 	}
-	if got, want := w.b.log(), "free X M. Rossi, raster X on M. Rossi, raster X off M. Rossi, retire X M. Rossi"; got != strings.ReplaceAll(want, "X", uuid) {
+	if got, want := w.b.log(), "free X M. Rossi, free X M. Rossi, raster X on M. Rossi, raster X off M. Rossi, retire X M. Rossi"; got != strings.ReplaceAll(want, "X", uuid) {
 		t.Errorf("%s, want %s", got, want)
 	}
 	w.post(printers, "uuid", uuid, "action", "test")

@@ -37,6 +37,9 @@ func (s *Server) beginTask(key string, t task, do func(context.Context, *task) e
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
 	maps.DeleteFunc(s.tasks, func(_ string, o *task) bool { return !o.running && now.Sub(o.at) >= taskLife })
+	if len(s.tasks) >= maxTasks {
+		s.forgetOldest()
+	}
 	if o := s.tasks[key]; o != nil && o.running || len(s.tasks) >= maxTasks || s.ctx.Err() != nil {
 		return
 	}
@@ -58,6 +61,17 @@ func (s *Server) beginTask(key string, t task, do func(context.Context, *task) e
 			s.cfg.Log.Warn("printer did not do what staff asked", "task", key, "err", err)
 		}
 	})
+}
+
+// forgetOldest makes room for a task. The caller holds mu.
+func (s *Server) forgetOldest() {
+	var oldest string
+	for key, t := range s.tasks {
+		if !t.running && (oldest == "" || t.at.Before(s.tasks[oldest].at)) {
+			oldest = key
+		}
+	}
+	delete(s.tasks, oldest)
 }
 
 // task returns how something is going; false when nothing is known of it.
