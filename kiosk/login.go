@@ -133,6 +133,9 @@ func (d *Desk) EnterCode(ctx context.Context, s *Session, code string) error {
 		return ErrNotNow
 	}
 	left, err := d.cfg.Logins.Enter(s.Kiosk, code)
+	if err == nil { // stored before the token, which may arrive at any moment, can identify anybody
+		d.note(ctx, s, event.LoginCodeOK, event.Detail{})
+	}
 	now := d.cfg.Now()
 	s.update(func() bool {
 		if s.login.nonce != nonce || s.stage != StageLogin {
@@ -151,7 +154,6 @@ func (d *Desk) EnterCode(ctx context.Context, s *Session, code string) error {
 	})
 	switch {
 	case err == nil:
-		d.note(ctx, s, event.LoginCodeOK, event.Detail{})
 		d.identify(ctx, s)
 		return nil
 	case errors.Is(err, ErrLoginLocked):
