@@ -57,6 +57,9 @@ func TestPagesInABrowser(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if lang != "it" { // axe sees the same in every language
+			return
+		}
 		if _, err := chromedp.Run(ctx, chromedp.Evaluate[*runtime.RemoteObject](string(axe))); err != nil {
 			t.Fatal(err)
 		}
@@ -90,6 +93,7 @@ func TestPagesInABrowser(t *testing.T) {
 			}
 		}
 		look(lang, "code")
+		see[bool](t, ctx, `fetch('/staff/code', {method: 'POST', body: new URLSearchParams({id: 'a', code: '`+paperCode+`', look: 'right'})}).then(r => r.ok)`)
 		if lang == "it" {
 			see[bool](t, ctx, `fetch('/staff/logout', {method: 'POST'}).then(r => r.ok)`)
 		}

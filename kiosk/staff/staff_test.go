@@ -63,6 +63,7 @@ func full(b *branch) {
 		{UUID: uuid, Name: hostile, URI: "ipps://192.0.2.7/ipp/print", Keys: []string{key}, Link: LinkTLS, PDF: true, By: "Anna", At: b.clock},
 		{UUID: "r", Name: "Vecchia", URI: "ipp://192.0.2.8/", Link: LinkRisk, Risk: &Risk{By: "Anna", Why: "no TLS", At: b.clock, Until: b.clock.AddDate(0, 3, 0)}, PDF: true},
 		{UUID: "s", Name: "Scontrini", URI: "socket://192.0.2.9:9100", Receipt: true},
+		{UUID: "i", Name: "Immagini", URI: "ipps://192.0.2.10/", Keys: []string{key}, Link: LinkTLS, Raster: true},
 	}
 	b.devices = []Device{
 		{
@@ -116,8 +117,8 @@ func TestEveryPageInEveryLanguage(t *testing.T) {
 			t.Errorf("%s: the printer with another key is not the first", l.Tag)
 		}
 		w.get(home)
-		if n := strings.Count(w.text, `value="picture"`); n != 2 {
-			t.Errorf("%s: pictures always are offered for %d printers, want those 2 whose own drawing is right", l.Tag, n)
+		if n, m := strings.Count(w.text, `value="picture"`), strings.Count(w.text, `value="document"`); n != 2 || m != 0 {
+			t.Errorf("%s: %d printers may get pictures and %d documents, want 2 and none: one draws none right by itself", l.Tag, n, m)
 		}
 		w.shows("media-jam", "com.example-strange", "0b5c3a", "41", "class=\"risk\"")
 		w.get(prints)
