@@ -46,7 +46,7 @@ func (s *Server) ours(host string) bool {
 	}
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
 	return name == "localhost" || net.ParseIP(strings.Trim(name, "[]")) != nil || slices.Contains(s.cfg.Hosts, name) ||
-		s.cfg.Called != nil && name == s.cfg.Called()
+		name != "" && s.cfg.Called != nil && strings.EqualFold(name, s.cfg.Called())
 }
 
 // The cookies of a kiosk. Both live as long as the browser's session and are removed when the citizen's ends.

@@ -54,6 +54,32 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestGuardFollowsTheNameOfTheBox renames the box, as mDNS does when another machine has its name (RFC 6762 §9).
+func TestGuardFollowsTheNameOfTheBox(t *testing.T) {
+	b := newBranch(t)
+	called := "Sportello-Harar.local"
+	b.web.cfg.Called = func() string { return called }
+	h := b.web.Handler()
+	for _, tt := range []struct {
+		called, host string
+		want         int
+	}{
+		{"Sportello-Harar.local", "sportello-harar.local:8080", 200},
+		{"Sportello-Harar.local", "sportello-harar-2.local", 421},
+		{"sportello-harar-2.local", "SPORTELLO-harar-2.local.", 200},
+		{"sportello-harar-2.local", "sportello-harar.local", 421}, // that is another machine now
+		{"", "", 421},
+	} {
+		called = tt.called
+		r := httptest.NewRequest(http.MethodGet, "/k/1", nil)
+		r.Host = tt.host
+		rec := httptest.NewRecorder()
+		if h.ServeHTTP(rec, r); rec.Code != tt.want {
+			t.Errorf("called %q, asked for %q: %d, want %d", tt.called, tt.host, rec.Code, tt.want)
+		}
+	}
+}
+
 func TestLargeFormsAreRefused(t *testing.T) {
 	w := begin(t, newBranch(t))
 	w.send("/k/1/need", "choice", strings.Repeat("x", maxBody))

@@ -38,7 +38,7 @@ type Config struct {
 	Printer kiosk.Printer     // asked for its status only
 	Texts   *locale.Catalogue //
 	Hosts   []string          // names under which kiosks reach the box, besides localhost and IP addresses
-	Called  func() string     // a name more, which may change: the box's own by mDNS, in lower case; nil: it has none
+	Called  func() string     // a name more, which may change: the box's own by mDNS; nil: it has none
 	Screens map[int]float64   // millimetres per CSS pixel, by kiosk; DefaultScreen where nothing is said
 	Now     func() time.Time  // in the branch's time zone: clocks on pages show it
 	Log     *slog.Logger      //
