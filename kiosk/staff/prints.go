@@ -26,6 +26,7 @@ func (s *Server) printsPage(r *http.Request, p *page) error {
 	if err != nil {
 		return fmt.Errorf("undecided prints: %w", err)
 	}
+	p.Undecided = len(undecided)
 	var d printsPage
 	for _, pr := range undecided {
 		d.Prints = append(d.Prints, s.print(p, pr))

@@ -122,7 +122,7 @@ func TestEveryPageInEveryLanguage(t *testing.T) {
 		}
 		w.shows("media-jam", "com.example-strange", "0b5c3a", "41", "class=\"risk\"")
 		w.get(prints)
-		w.shows("7f2c9a", "1000", "5000", "processing-stopped")
+		w.shows(`class="badge">2<`, "7f2c9a", "1000", "5000", "processing-stopped")
 	}
 }
 
