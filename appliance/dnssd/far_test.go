@@ -46,6 +46,7 @@ func (f *far) begin() error {
 	}
 	for _, args := range [][]string{
 		{"link", "set", "lo", "up"},
+		{"link", "set", "far0", "addrgenmode", "none"}, // no address but these: who sends from them is known
 		{"addr", "add", "192.0.2.9/24", "dev", "far0"},
 		{"addr", "add", "198.51.100.9/32", "dev", "far0"},
 		{"addr", "add", "fe80::9/64", "dev", "far0", "nodad"},

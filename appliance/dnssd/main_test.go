@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -55,6 +56,7 @@ func ip(args ...string) error {
 // ownNetwork runs this program again in a new network namespace and returns its exit code. Who is not root needs a user
 // namespace for that.
 func ownNetwork(inside string) int {
+	runtime.LockOSThread() // Pdeathsig is sent when the thread ends, not the process
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inside+"=bare")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
