@@ -193,8 +193,8 @@ func TestBadInput(t *testing.T) {
 		fail(t, v.expect("/identity"))
 	})
 
-	t.Run("printer takes no PDF", func(t *testing.T) {
-		fail(t, s.printerKnobs.post(ctx, "/formats", url.Values{"type": {"image/pwg-raster"}}))
+	t.Run("printer takes neither PDF nor pictures", func(t *testing.T) {
+		fail(t, s.printerKnobs.post(ctx, "/formats", url.Values{"type": {"application/postscript"}}))
 		defer func() {
 			fail(t, s.printerKnobs.post(context.WithoutCancel(ctx), "/formats", url.Values{"type": {"application/pdf"}}))
 			fail(t, s.Settled(context.WithoutCancel(ctx)))
