@@ -31,8 +31,8 @@ const (
 // records expire, with whatever it said last. That something is listed does not mean that it is switched on, and one that
 // sleeps may not be listed.
 //
-// In a network where nothing changes it asks with one packet every 28 seconds, and zeroconf with one a minute for each
-// type, over IPv4 where there is IPv4.
+// In a network where nothing changes it asks every 28 seconds, with a packet over each IP version that the interface has,
+// and zeroconf once a minute on average for each type, over IPv4 where there is IPv4.
 type Browser struct {
 	Types      []string // "_ipp._tcp"
 	Interfaces []string // names; empty means all that can multicast, without the loopback
@@ -47,7 +47,7 @@ type Browser struct {
 type doubts struct {
 	mu    sync.Mutex
 	uuids []string
-	kick  chan struct{} // nil while nobody browses
+	kick  chan struct{} // nil until somebody browses
 }
 
 const maxDoubts = 64
@@ -64,7 +64,7 @@ func (b *Browser) Doubt(uuid string) {
 	b.doubts.uuids = append(b.doubts.uuids, uuid)
 	select {
 	case b.doubts.kick <- struct{}{}:
-	default: // nobody browses, or it is said already
+	default: // nobody browses yet, or it is said already
 	}
 }
 
