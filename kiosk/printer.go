@@ -95,7 +95,7 @@ const (
 	TroubleAuth        Trouble = "auth"        // the printer asks for a user and a password
 	TroubleBlocked     Trouble = "blocked"     // a sheet of somebody before may still come out: staff must look first
 	TroubleOther       Trouble = "other"       // a reason we have no word for
-	TroubleNoPrinter   Trouble = "none"        // no printer is approved for this branch
+	TroubleNoPrinter   Trouble = "none"        // the branch has adopted no printer
 )
 
 // PrinterState is how a printer is between jobs.

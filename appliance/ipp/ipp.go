@@ -38,7 +38,7 @@ var (
 	// ErrUnreachable means that no whole answer came back: the request may have been carried out or not.
 	ErrUnreachable = errors.New("printer does not answer")
 	// ErrKey means that the printer's TLS key is none of the pinned ones. Nothing was said to it.
-	ErrKey = errors.New("printer has another key than the approved one")
+	ErrKey = errors.New("printer has another key than the known ones")
 	// ErrAnswer means that what came back is not an IPP answer to the request.
 	ErrAnswer = errors.New("not an IPP answer")
 	// ErrAuth means that the printer asks for a user and a password (HTTP 401).

@@ -19,7 +19,7 @@ func serviceURI(s dnssd.Service, addr netip.Addr) string {
 	return u.String()
 }
 
-// URIs returns where an approved printer announces itself, ipps first. A printer that was approved with keys, or over
+// URIs returns where an adopted printer announces itself, ipps first. A printer that was adopted with keys, or over
 // ipps, is never spoken to in the clear. An announcement is anybody's: only the first few addresses count, and who
 // answers there has still to prove which printer it is.
 func URIs(a staff.Adopted, services []dnssd.Service) []string {

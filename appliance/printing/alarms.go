@@ -131,7 +131,7 @@ type suspect struct {
 // is announced by one host; so is one that was given another address. That host is remembered, for whoever takes its name
 // over silences it first. The caller holds mu.
 func (d *device) suspected(services []dnssd.Service) []suspect {
-	current := address(cmp.Or(d.current, d.approved.URI))
+	current := address(cmp.Or(d.current, d.adopted.URI))
 	var mine, named []dnssd.Service
 	for _, s := range services {
 		if schemes[s.Type] == "" {
@@ -188,7 +188,7 @@ func (s *Spooler) compare(ctx context.Context, d *device) {
 	services := s.heard()
 	d.mu.Lock()
 	d.suspects = d.suspected(services) // where it answers may be known only now
-	suspects, current, keys := slices.Clone(d.suspects), d.current, d.approved.Keys
+	suspects, current, keys := slices.Clone(d.suspects), d.current, d.adopted.Keys
 	d.mu.Unlock()
 	type answer struct {
 		suspect

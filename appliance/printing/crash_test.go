@@ -291,7 +291,7 @@ func TestOrphanIsCancelledWhenThePrinterReturns(t *testing.T) {
 	}
 }
 
-func TestRowsOfAPrinterThatIsNotApprovedAnyMore(t *testing.T) {
+func TestRowsOfAPrinterThatIsNotAdoptedAnyMore(t *testing.T) {
 	p := start(t, ipptest.Config{})
 	j := &memory{rows: []printing.Row{{ID: "a", State: printing.Printing, PrinterUUID: "gone"}, {ID: "b", State: printing.Created, PrinterUUID: "gone"}}}
 	s := spooler(t, quick(p, j))

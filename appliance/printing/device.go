@@ -30,7 +30,7 @@ type device struct {
 	looked bool          // Run looks at it; only Run's goroutine touches this
 
 	mu        sync.Mutex
-	approved  staff.Adopted
+	adopted   staff.Adopted
 	retired   bool
 	announced []string               // URIs, as DNS-SD knows them
 	heard     bool                   // it was announced at some time
@@ -52,7 +52,7 @@ type device struct {
 func newDevice(a staff.Adopted, cfg *Config) *device {
 	a.UUID = normal(a.UUID)
 	return &device{
-		approved: a, uuid: a.UUID, cfg: cfg, lock: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
+		adopted: a, uuid: a.UUID, cfg: cfg, lock: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 		clients: map[string]*ipp.Client{}, names: map[string]bool{}, presence: staff.Unreachable,
 		last: kiosk.PrinterStatus{
 			UUID: a.UUID, Name: a.Name, State: kiosk.PrinterOffline, Trouble: kiosk.TroubleUnreachable, Since: cfg.Now(),
@@ -67,7 +67,7 @@ func normal(uuid string) string {
 // check says what is wrong with how it was adopted. That a risk acceptance has ended is not: such a printer is refused
 // when it is used, and staff are told.
 func (d *device) check() error {
-	a := d.approved
+	a := d.adopted
 	began := d.cfg.Now()
 	if a.Risk != nil {
 		began = a.Risk.At
@@ -87,16 +87,16 @@ func (d *device) check() error {
 
 // config makes a client without a connection.
 func (d *device) config(uri string) (*ipp.Client, error) {
-	cfg := ipp.Config{URI: uri, Pins: d.approved.Keys, User: d.cfg.User, UUID: d.uuid, Dial: d.cfg.Dial}
-	if d.approved.Link == staff.LinkDedicated {
-		cfg.Interface = d.approved.Interface
+	cfg := ipp.Config{URI: uri, Pins: d.adopted.Keys, User: d.cfg.User, UUID: d.uuid, Dial: d.cfg.Dial}
+	if d.adopted.Link == staff.LinkDedicated {
+		cfg.Interface = d.adopted.Interface
 	}
 	return ipp.New(cfg)
 }
 
 // client returns the client for a URI that documents may go to now. The caller holds mu.
 func (d *device) client(uri string) (*ipp.Client, error) {
-	if err := permitted(d.approved, uri, d.cfg.Now()); err != nil {
+	if err := permitted(d.adopted, uri, d.cfg.Now()); err != nil {
 		return nil, fmt.Errorf("%w: %w", errIdentity, err)
 	}
 	if c := d.clients[uri]; c != nil {
@@ -114,7 +114,7 @@ func (d *device) client(uri string) (*ipp.Client, error) {
 func (d *device) allowed(uri string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := permitted(d.approved, uri, d.cfg.Now()); err != nil {
+	if err := permitted(d.adopted, uri, d.cfg.Now()); err != nil {
 		return fmt.Errorf("%w: %w", errIdentity, err)
 	}
 	return nil
@@ -123,7 +123,7 @@ func (d *device) allowed(uri string) error {
 func (d *device) adoption() staff.Adopted {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.approved
+	return d.adopted
 }
 
 // readopt takes up what has changed of its adoption. What is being printed is finished as it was begun.
@@ -131,11 +131,11 @@ func (d *device) readopt(a staff.Adopted) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.retired = false
-	if !slices.Equal(a.Keys, d.approved.Keys) || a.Link != d.approved.Link || a.Interface != d.approved.Interface {
+	if !slices.Equal(a.Keys, d.adopted.Keys) || a.Link != d.adopted.Link || a.Interface != d.adopted.Interface {
 		d.closeClients(nil)
 		d.current = ""
 	}
-	d.approved = a
+	d.adopted = a
 	d.last.Name = cmp.Or(d.last.Name, a.Name)
 }
 
@@ -197,7 +197,7 @@ func (d *device) wake() {
 func (d *device) prepare(ctx context.Context) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if uri := cmp.Or(d.current, d.approved.URI); uri != "" && d.blocking() == "" {
+	if uri := cmp.Or(d.current, d.adopted.URI); uri != "" && d.blocking() == "" {
 		if c, err := d.client(uri); err == nil {
 			c.Prepare(ctx)
 		}
@@ -225,7 +225,7 @@ func (d *device) unqueue(id string) {
 func (d *device) found(services []dnssd.Service) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	uris := URIs(d.approved, services)
+	uris := URIs(d.adopted, services)
 	suspects := d.suspected(services)
 	if slices.Equal(uris, d.announced) && slices.EqualFunc(suspects, d.suspects, func(a, b suspect) bool { return a.uri == b.uri }) {
 		return false
@@ -233,7 +233,7 @@ func (d *device) found(services []dnssd.Service) bool {
 	d.announced, d.suspects = uris, suspects
 	d.heard = d.heard || len(uris) > 0
 	d.closeClients(func(uri string) bool {
-		return uri == d.approved.URI || uri == d.current || slices.Contains(uris, uri)
+		return uri == d.adopted.URI || uri == d.current || slices.Contains(uris, uri)
 	})
 	return true
 }
@@ -259,7 +259,7 @@ func (d *device) judge(p ipp.Printer, err error) bool {
 	d.fault = ""
 	switch {
 	case err == nil:
-		now.Name = cmp.Or(p.Name, d.approved.Name, d.uuid)
+		now.Name = cmp.Or(p.Name, d.adopted.Name, d.uuid)
 		d.seen, d.presence = p, staff.Online
 		if d.heard && len(d.announced) == 0 {
 			d.presence = staff.Asleep
@@ -294,10 +294,10 @@ func (d *device) judge(p ipp.Printer, err error) bool {
 
 // plan says how a document is printed on p. The caller holds mu, or nobody else knows d.
 func (d *device) plan(p ipp.Printer) (Planned, kiosk.Trouble) {
-	if _, picture := formatFor(p, d.approved); picture != nil && d.cfg.Raster == nil && !p.Auth {
+	if _, picture := formatFor(p, d.adopted); picture != nil && d.cfg.Raster == nil && !p.Auth {
 		return Planned{}, kiosk.TroubleFormat
 	}
-	return Plan(p, d.approved)
+	return Plan(p, d.adopted)
 }
 
 // trouble is what keeps a printer that answered so from printing A4.

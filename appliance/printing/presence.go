@@ -118,7 +118,7 @@ func (s *Spooler) ask(ctx context.Context, d *device) (*ipp.Client, ipp.Printer,
 // what package ipp returns.
 func (d *device) askCurrent(ctx context.Context) (*ipp.Client, ipp.Printer, error) {
 	d.mu.Lock()
-	uri := cmp.Or(d.current, d.approved.URI)
+	uri := cmp.Or(d.current, d.adopted.URI)
 	var c *ipp.Client
 	err := fmt.Errorf("%w: no address is known", ipp.ErrUnreachable)
 	if uri != "" {
@@ -136,9 +136,9 @@ func (d *device) askCurrent(ctx context.Context) (*ipp.Client, ipp.Printer, erro
 // nobody answered, and everywhere else. Without a right answer it returns the most telling error.
 func (d *device) askElsewhere(ctx context.Context, err error) (*ipp.Client, ipp.Printer, error) {
 	d.mu.Lock()
-	current := cmp.Or(d.current, d.approved.URI)
+	current := cmp.Or(d.current, d.adopted.URI)
 	var others []*ipp.Client
-	for _, uri := range append([]string{current, d.approved.URI}, d.announced...) {
+	for _, uri := range append([]string{current, d.adopted.URI}, d.announced...) {
 		if uri == "" || uri == current && !errors.Is(err, ipp.ErrUnreachable) {
 			continue
 		}
@@ -186,7 +186,7 @@ func (d *device) askElsewhere(ctx context.Context, err error) (*ipp.Client, ipp.
 func (d *device) settledAt(uri string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	before := cmp.Or(d.current, d.approved.URI)
+	before := cmp.Or(d.current, d.adopted.URI)
 	d.current = uri
 	return uri != before
 }
@@ -223,7 +223,7 @@ func (d *device) strangeKey(ctx context.Context, c *ipp.Client) string {
 // hangs: one that sleeps is not announced.
 func (d *device) findAsleep(ctx context.Context) {
 	d.mu.Lock()
-	uri, awake := cmp.Or(d.current, d.approved.URI), len(d.announced) > 0 || d.approved.Link == staff.LinkDedicated
+	uri, awake := cmp.Or(d.current, d.adopted.URI), len(d.announced) > 0 || d.adopted.Link == staff.LinkDedicated
 	d.mu.Unlock()
 	presence := staff.Unreachable
 	if u, err := url.Parse(uri); err == nil && u.Host != "" && !awake {

@@ -52,12 +52,12 @@ func (d *device) describe() staff.Device {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := d.seen
-	format, picture := formatFor(p, d.approved)
+	format, picture := formatFor(p, d.adopted)
 	if picture != nil && d.cfg.Raster == nil {
 		format = ""
 	}
 	dev := staff.Device{
-		UUID: d.uuid, Name: cmp.Or(now.Name, d.uuid), URI: cmp.Or(d.current, d.approved.URI), Presence: d.presence,
+		UUID: d.uuid, Name: cmp.Or(now.Name, d.uuid), URI: cmp.Or(d.current, d.adopted.URI), Presence: d.presence,
 		State: now.State, Trouble: now.Trouble, Reasons: reasonsFor(p), Message: p.StateMessage,
 		Queue: slices.Clone(d.queue), Format: format, Blocked: d.blocking(), Fault: d.fault, Since: now.Since,
 	}

@@ -116,7 +116,7 @@ func TestWithoutAPrinter(t *testing.T) {
 
 func TestFollowsAnnouncements(t *testing.T) {
 	const uuid = "aaaaaaaa-2222-4333-8444-555555555555"
-	t.Run("finds an approved printer without an address", func(t *testing.T) {
+	t.Run("finds an adopted printer without an address", func(t *testing.T) {
 		p := start(t, ipptest.Config{UUID: uuid})
 		cfg := quick(p, &memory{})
 		cfg.Adopted = []staff.Adopted{{UUID: "urn:uuid:" + strings.ToUpper(uuid), PDF: true}}
