@@ -125,6 +125,16 @@ func (b *Box) renamed(instance, host string) {
 		b.log.Error("the box's new name is not kept: it may have another one after a restart", "err", err)
 	}
 	if changed {
-		b.alarm(staff.Alarm{Kind: staff.AlarmName, Subject: old.Instance, Name: old.Host + ".local", Old: old.Instance, New: host + ".local"})
+		b.alarm(renaming(old, names{instance, host}))
 	}
+}
+
+// renaming is what staff are told when the box has taken another name: the one by which kiosks call it, if that is new.
+func renaming(old, now names) staff.Alarm {
+	a := staff.Alarm{Kind: staff.AlarmName, Subject: old.Instance, Old: old.Host + ".local", New: now.Host + ".local"}
+	if old.Host == now.Host {
+		a.Old, a.New = old.Instance, now.Instance
+	}
+	a.Name = a.Old
+	return a
 }

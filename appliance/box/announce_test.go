@@ -53,3 +53,17 @@ func TestCallsign(t *testing.T) {
 		t.Errorf("with a damaged file: %v", n)
 	}
 }
+
+func TestRenaming(t *testing.T) {
+	old := names{"Sportello Harar", "sportello-harar"}
+	for now, want := range map[names][2]string{
+		{"Sportello Harar", "sportello-harar-2"}:     {"sportello-harar.local", "sportello-harar-2.local"},
+		{"Sportello Harar (2)", "sportello-harar"}:   {"Sportello Harar", "Sportello Harar (2)"},
+		{"Sportello Harar (2)", "sportello-harar-2"}: {"sportello-harar.local", "sportello-harar-2.local"},
+	} {
+		a := renaming(old, now)
+		if got := [2]string{a.Name, a.New}; got != want || a.Old != a.Name || a.Subject != old.Instance {
+			t.Errorf("from %v to %v: %+v, want %v", old, now, a, want)
+		}
+	}
+}
