@@ -5,9 +5,8 @@ import (
 	"errors"
 )
 
-// Waiting says whether a visit is open that waits, with its document, for what staff decide about an uncertain print (the
-// journal's ID of it).
-// Only then can it be printed again.
+// Waiting says whether a visit is open that waits, with its document, for what staff decide about an uncertain print, by
+// the journal's ID of it. Only then can it be printed again.
 func (d *Desk) Waiting(id string) bool { return d.waitingFor(id) != nil }
 
 // waitingFor returns the session that waits for a decision about a print; nil when there is none.

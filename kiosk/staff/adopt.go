@@ -20,7 +20,6 @@ type adoptPage struct {
 type candidateView struct {
 	ID, Name, Make, URI string
 	Source              string
-	TLS                 bool
 	Old, New            []fingerprint
 	Known               bool // it is adopted already …
 	Changed             bool // … and answers with another key
@@ -33,7 +32,7 @@ type candidateView struct {
 
 func (p *page) candidate(c Candidate) candidateView {
 	v := candidateView{
-		ID: c.ID, Name: c.Name, Make: c.Make, URI: c.URI, TLS: c.TLS, Known: c.Known, Receipt: c.Receipt,
+		ID: c.ID, Name: c.Name, Make: c.Make, URI: c.URI, Known: c.Known, Receipt: c.Receipt,
 		New: fingerprints(strings.Join(c.Keys, ",")), Old: fingerprints(strings.Join(c.OldKeys, ",")),
 		Risk: c.Refused == "plain", Can: c.Refused == "" || c.Refused == "plain", Link: at(candidate, "id", c.ID),
 	}

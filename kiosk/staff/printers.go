@@ -46,29 +46,29 @@ func fingerprints(sums string) []fingerprint {
 }
 
 type deviceView struct {
-	UUID, Name, URI, Make string
-	Good                  bool
-	State, Since          string
-	Message               string // in the printer's own words
-	Reasons               []reasonView
-	Trays                 []lineView
-	NoA4                  bool
-	Supplies              []lineView
-	Queue                 []jobView
-	Others                string
-	Today                 string
-	Format                string
-	Link                  string
-	Risk                  bool
-	Blocked               string // code of the print whose sheet may still come out
-	Fault                 []fingerprint
-	Raster                bool // always as a picture
-	PDF                   bool // it may be sent documents as they are: its own drawing of one was judged right
-	Receipt               bool
-	Here                  bool // it is looked at
-	Task                  string
-	Bad                   bool // the task did not work
-	Busy                  bool // the task is under way
+	UUID, Name, URI string
+	Good            bool
+	State, Since    string
+	Message         string // in the printer's own words
+	Reasons         []reasonView
+	Trays           []lineView
+	NoA4            bool
+	Supplies        []lineView
+	Queue           []jobView
+	Others          string
+	Today           string
+	Format          string
+	Link            string
+	Risk            bool
+	Blocked         string // code of the print whose sheet may still come out
+	Fault           []fingerprint
+	Raster          bool // always as a picture
+	PDF             bool // it may be sent documents as they are: its own drawing of one was judged right
+	Receipt         bool
+	Here            bool // it is looked at
+	Task            string
+	Bad             bool // the task did not work
+	Busy            bool // the task is under way
 }
 
 type reasonView struct{ Text, Keyword, Severity string }
@@ -205,7 +205,7 @@ func (s *Server) device(p *page, dev Device, a Adopted) deviceView {
 
 // unseen is what is known of an adopted printer without looking at it.
 func (s *Server) unseen(p *page, a Adopted) deviceView {
-	v := deviceView{UUID: a.UUID, Name: a.Name, URI: a.URI, Make: a.Make, Raster: a.Raster, PDF: a.PDF, Receipt: a.Receipt, State: p.t("staff.state.unseen")}
+	v := deviceView{UUID: a.UUID, Name: a.Name, URI: a.URI, Raster: a.Raster, PDF: a.PDF, Receipt: a.Receipt, State: p.t("staff.state.unseen")}
 	switch a.Link {
 	case LinkTLS, LinkUSB:
 		v.Link = p.t("staff.link." + string(a.Link))

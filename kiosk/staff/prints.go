@@ -18,7 +18,6 @@ type printView struct {
 	Evidence               []string
 	Why                    string
 	CanReprint             bool
-	Partly                 bool // some sheets were counted: they must be destroyed unless all are there
 }
 
 func (s *Server) printsPage(r *http.Request, p *page) error {
@@ -38,7 +37,7 @@ func (s *Server) printsPage(r *http.Request, p *page) error {
 // print says in words what is known of a print.
 func (s *Server) print(p *page, pr Print) printView {
 	v := printView{
-		ID: pr.ID, Code: shortCode(pr.ID), Since: p.since(pr.At), Why: pr.Why, CanReprint: s.cfg.Desk.Waiting(pr.ID), Partly: pr.Sheets > 0,
+		ID: pr.ID, Code: shortCode(pr.ID), Since: p.since(pr.At), Why: pr.Why, CanReprint: s.cfg.Desk.Waiting(pr.ID),
 		Title: p.t("staff.print.what", "kind", p.kind(pr.Kind), "kiosk", pr.Kiosk, "printer", pr.Name),
 	}
 	say := func(text string) { v.Evidence = append(v.Evidence, text) }

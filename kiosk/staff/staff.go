@@ -161,7 +161,7 @@ type Candidate struct {
 	Keys    []string // fingerprints it shows now
 	Known   bool     // the UUID is adopted already: OldKeys says with which keys
 	OldKeys []string //
-	Refused string   // why it cannot be adopted as it is: plain | no_a4 | no_format | raw | unreachable | auth; "" when it can
+	Refused string   // why it cannot be adopted as it is, "" when it can; a text for it is staff.refused.<word>
 	Receipt bool     //
 }
 

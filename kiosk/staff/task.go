@@ -30,7 +30,7 @@ const (
 	maxTasks  = 20
 )
 
-// begin has a printer do something, unless it is still at it. key says what, and on which printer. The context of do ends
+// beginTask has a printer do something, unless it is still at it. key says what, and on which printer. The context of do ends
 // with the box or after taskLimit.
 func (s *Server) beginTask(key string, t task, do func(context.Context, *task) error) {
 	s.mu.Lock()
