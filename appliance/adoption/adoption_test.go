@@ -315,7 +315,7 @@ func TestPicture(t *testing.T) {
 		{"PDF that is right", []string{ipp.PDF}, false, true, nil, true, false},
 		{"PDF that is wrong", []string{ipp.PDF, ipp.URF}, false, false, staff.ErrRefused, false, false},
 		{"a picture that is right", []string{ipp.PDF, ipp.URF}, true, true, nil, false, true},
-		{"a picture that is not", []string{ipp.PDF, ipp.URF}, true, false, nil, false, true},
+		{"a picture that is not", []string{ipp.PDF, ipp.URF}, true, false, staff.ErrRefused, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBranch(t)

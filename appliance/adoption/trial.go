@@ -264,8 +264,7 @@ func (s *Service) giveBack(id string, t *trial) {
 }
 
 func (s *Service) finish(ctx context.Context, t *trial, right bool, by string) (staff.Adopted, error) {
-	picture := t.picture || t.format != ipp.PDF
-	if !right && (t.a.Receipt || !picture) {
+	if !right {
 		return staff.Adopted{}, fmt.Errorf("the page is not right: %w", staff.ErrRefused)
 	}
 	if err := s.recheck(ctx, t); err != nil {
@@ -273,7 +272,7 @@ func (s *Service) finish(ctx context.Context, t *trial, right bool, by string) (
 	}
 	a := t.a
 	a.At, a.By = s.cfg.Now().UTC(), who(by)
-	a.PDF, a.Raster = right && t.format == ipp.PDF, t.picture || !right
+	a.PDF, a.Raster = t.format == ipp.PDF, t.picture
 	s.change.Lock()
 	defer s.change.Unlock()
 	if err := s.keep(ctx, a); err != nil {

@@ -199,8 +199,8 @@ type Adoptions interface {
 	// over when it returns. A second Begin ends the first. risk is needed for a printer without TLS and nil for others.
 	// ErrGone, ErrRefused, ErrRisk, or a *kiosk.PrintError.
 	Begin(ctx context.Context, id string, raster bool, risk *Risk, by string) (Trial, error)
-	// Confirm takes the code that a person read on the paper, and whether the page looked right: one that did not is
-	// adopted with raster always only if it was printed so, else ErrRefused and nothing is adopted. ErrCode, ErrOver,
+	// Confirm takes the code that a person read on the paper, and whether the page looked right: a printer whose page did
+	// not is not adopted, and ErrRefused. One whose page was printed as a picture gets pictures always. ErrCode, ErrOver,
 	// ErrChanged, ErrGone.
 	Confirm(ctx context.Context, id, code string, right bool, by string) (Adopted, error)
 	// Retire ends an adoption. Nothing more goes to that printer. ErrGone.
