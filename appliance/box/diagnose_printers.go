@@ -124,6 +124,10 @@ func (d *diagnosis) device(p staff.Device) {
 }
 
 func (d *diagnosis) alarm(a staff.Alarm) {
+	if a.Kind == staff.AlarmRisk { // when it is over the printer is not among those that are adopted
+		d.wrong("replace it, or adopt it again with a new date", "printer %s is spoken to in the clear until %s only: nothing goes there any more then", a.Name, a.New)
+		return
+	}
 	what := fmt.Sprintf("alarm of %s: %s, %s", a.At.Local().Format("2 Jan 15:04"), a.Kind, orNone(a.Name, a.Subject))
 	if a.Old != "" || a.New != "" {
 		what += fmt.Sprintf(" (known: %s, now: %s)", orNone(a.Old, "nothing"), orNone(a.New, "nothing"))
@@ -143,13 +147,17 @@ func (d *diagnosis) unattended(ctx context.Context) {
 	if err := browser.Run(listen, func(s []dnssd.Service) { found = s }); err != nil {
 		d.wrong("check the network interfaces", "cannot listen for printers: %v", err)
 	}
+	d.heard(browser.Heard())
 	for _, s := range found {
 		d.note("announced: %s at %s port %d, uuid %s", s.Instance, s.Addrs[0], s.Port, orNone(s.TXT["uuid"], "none"))
 	}
 	if len(found) == 0 {
 		d.note("no printer announced itself within %s", listenFor)
 	}
-	for _, p := range d.cfg.Printers {
+	for i, p := range d.cfg.Printers {
+		if r := configured(d.cfg.Printers)[i].Risk; r != nil {
+			d.link(staff.Adopted{Name: p.UUID, Link: staff.LinkRisk, Risk: r})
+		}
 		d.configured(ctx, p, found)
 	}
 }
