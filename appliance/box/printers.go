@@ -137,7 +137,8 @@ func (b *Box) servePrinters(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *printers) status(ctx context.Context) (PrintersStatus, error) {
-	st := PrintersStatus{Heard: p.browser.Heard(), Devices: p.spool.Devices(), Alarms: p.alarms.List()}
+	p.spool.Wake() // while nobody is at a kiosk they were asked up to half a minute ago
+	st := PrintersStatus{Heard: p.browser.Heard(), Alarms: p.alarms.List()}
 	var err error
 	if st.Adopted, err = p.adoptions.Adopted(ctx); err != nil {
 		return st, err
@@ -145,6 +146,7 @@ func (p *printers) status(ctx context.Context) (PrintersStatus, error) {
 	if st.Candidates, err = p.adoptions.Candidates(ctx); err != nil {
 		return st, err
 	}
+	st.Devices = p.spool.Devices() // the candidates were asked meanwhile, adopted printers among them
 	undecided, err := p.spool.Undecided(ctx)
 	st.Undecided = len(undecided)
 	return st, err
