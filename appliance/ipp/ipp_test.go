@@ -43,7 +43,7 @@ func client(t *testing.T, cfg ipp.Config) *ipp.Client {
 
 func waitFor(t *testing.T, c *ipp.Client, id int, state ipp.JobState) ipp.Job {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		j, err := c.Job(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)

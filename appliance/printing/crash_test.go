@@ -176,7 +176,7 @@ func killed(t *testing.T, p *ipptest.Printer, state printing.State, when string)
 
 	s := spooler(t, quick(p, j))
 	run(t, s)
-	until(t, "no open row", 10*time.Second, func() bool {
+	until(t, "no open row", 20*time.Second, func() bool {
 		open, err := j.OpenPrints(t.Context())
 		return err == nil && len(open) == 0 && s.Status().State == kiosk.PrinterReady
 	})
@@ -279,7 +279,7 @@ func TestOrphanIsCancelledWhenThePrinterReturns(t *testing.T) {
 	if err := p.Gone(false); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "no open row", 5*time.Second, func() bool {
+	until(t, "no open row", 20*time.Second, func() bool {
 		open, err := j.OpenPrints(t.Context())
 		return err == nil && len(open) == 0
 	})
@@ -296,7 +296,7 @@ func TestRowsOfAPrinterThatIsNotAdoptedAnyMore(t *testing.T) {
 	j := &memory{rows: []printing.Row{{ID: "a", State: printing.Printing, PrinterUUID: "gone"}, {ID: "b", State: printing.Created, PrinterUUID: "gone"}}}
 	s := spooler(t, quick(p, j))
 	run(t, s)
-	until(t, "no open row", 2*time.Second, func() bool {
+	until(t, "no open row", 20*time.Second, func() bool {
 		rows := j.all()
 		return rows[0].State == printing.Uncertain && rows[1].State == printing.Failed
 	})

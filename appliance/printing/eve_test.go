@@ -88,7 +88,7 @@ func TestIppeveprinter(t *testing.T) {
 		t.Parallel()
 		p, s, _ := onEve(t, eve.Config{}, "ipp")
 		run(t, s)
-		until(t, "status", 2*time.Second, func() bool { return s.Status().Trouble == kiosk.TroubleMedia })
+		until(t, "status", 20*time.Second, func() bool { return s.Status().Trouble == kiosk.TroubleMedia })
 		doc := pdf(1, 1000)
 		err := s.Print(t.Context(), jobOf(doc, 1), func(now kiosk.PrintProgress) {
 			if now.State == kiosk.PrintStopped && now.Trouble == kiosk.TroubleMedia {

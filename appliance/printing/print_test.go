@@ -190,7 +190,7 @@ func TestTroubleIsToldWithinFiveSeconds(t *testing.T) {
 			cfg.Idle, cfg.Active, cfg.Poll, cfg.Gone = 0, 0, 0, 0 // as in a branch
 			s := spooler(t, cfg)
 			run(t, s)
-			until(t, "ready", 2*time.Second, func() bool { return s.Status().State == kiosk.PrinterReady })
+			until(t, "ready", 20*time.Second, func() bool { return s.Status().State == kiosk.PrinterReady })
 			p.OnSheet(func(sheet ipptest.Sheet) { tt.do(p) })
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -202,7 +202,7 @@ func TestTroubleIsToldWithinFiveSeconds(t *testing.T) {
 					}
 				})
 			}()
-			until(t, "the first sheet", 2*time.Second, func() bool { return len(p.Sheets()) == 1 })
+			until(t, "the first sheet", 20*time.Second, func() bool { return len(p.Sheets()) == 1 })
 			select {
 			case <-told:
 			case <-time.After(5 * time.Second):

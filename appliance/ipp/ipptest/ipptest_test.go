@@ -46,7 +46,7 @@ func send(t *testing.T, c *ipp.Client) ipp.Job {
 
 func wait(t *testing.T, c *ipp.Client, id int, state ipp.JobState) ipp.Job {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		j, err := c.Job(t.Context(), id)
 		if err == nil && j.State == state {
 			return j
