@@ -52,7 +52,6 @@ type Printer struct {
 	cutAfter  int // bytes; -1: never
 	automatic bool
 	received  int
-	requests  int // connections
 }
 
 // New returns a printer that is switched off: call Start.
@@ -202,13 +201,6 @@ func (p *Printer) Rest() Slip {
 	return p.in.Rest()
 }
 
-// Connections counts the connections since the start.
-func (p *Printer) Connections() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.requests
-}
-
 // accept takes connections, which then wait for their turn.
 func (p *Printer) accept(l net.Listener, waiting chan<- net.Conn) {
 	defer close(waiting)
@@ -234,7 +226,6 @@ func (p *Printer) serve(c net.Conn) {
 		return
 	}
 	p.conn, p.received = c, 0
-	p.requests++
 	hello := p.automatic
 	p.notify()
 	p.mu.Unlock()
