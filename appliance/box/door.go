@@ -119,7 +119,7 @@ func staffCommand(o Options, load func(*cobra.Command) (Config, error)) *cobra.C
 	cmd.AddCommand(&cobra.Command{
 		Use: "code", Short: "Make a new code for the staff pages, and print it", Args: program.NoArgs,
 		Long: "Prints a code of eight digits that opens http://<box>/staff/ from now on; the code before it opens nothing any more,\n" +
-			"who is in stays in until the evening. The box stores only what the code is checked against. It can run beside the box.",
+			"who is in stays in for eight hours at most. The box stores only what the code is checked against. It can run beside the box.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load(cmd)
 			if err != nil {
