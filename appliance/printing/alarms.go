@@ -16,9 +16,6 @@ import (
 	"sportello.example/kiosk/staff"
 )
 
-// riskSoon is how long before its end a risk acceptance is an alarm.
-const riskSoon = 30 * 24 * time.Hour
-
 // ringAgain is how soon after an alarm about who answers there can be another one of that kind about the same printer:
 // who is on the network decides how often that changes.
 const ringAgain = time.Minute
@@ -104,14 +101,8 @@ func (s *Spooler) blame(d *device, err error) {
 	}
 }
 
-// warn tells what time brings: a risk acceptance that ends, a sheet that still waits in a printer.
+// warn tells that a sheet still waits in a printer.
 func (s *Spooler) warn(d *device) {
-	a := d.adoption()
-	if a.Link == staff.LinkRisk && a.Risk != nil && d.active() && s.cfg.Now().Add(riskSoon).After(a.Risk.Until) {
-		s.raise(staff.AlarmRisk, d.uuid, cmp.Or(a.Name, a.URI), "", a.Risk.Until.UTC().Format(time.DateOnly))
-	} else {
-		s.settleAlarm(staff.AlarmRisk, d.uuid)
-	}
 	if d.blockedBy() != "" {
 		s.raise(staff.AlarmSheet, d.uuid, d.status().Name, "", "")
 	}
