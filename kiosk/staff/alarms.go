@@ -17,7 +17,7 @@ const (
 	AlarmDuplicate AlarmKind = "duplicate" // one instance or UUID at two addresses: Old the known, New the other
 	AlarmSheet     AlarmKind = "sheet"     // a sheet of a visit that is over may still come out of this printer
 	AlarmUncertain AlarmKind = "uncertain" // nobody knows what came out
-	AlarmRisk      AlarmKind = "risk"      // a risk acceptance ends within 30 days, or has ended
+	AlarmRisk      AlarmKind = "risk"      // a risk acceptance ends within 30 days, or has ended: New the day, 2006-01-02
 	AlarmName      AlarmKind = "name"      // another machine had the box's name: it is called New now
 )
 

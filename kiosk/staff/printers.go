@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"sportello.example/kiosk"
 )
@@ -144,7 +145,11 @@ func (p *page) alarm(a Alarm) alarmView {
 	case AlarmUncertain:
 		v.Link, v.LinkKey = prints, "staff.prints.go"
 	case AlarmRisk:
-		v.Text = p.t(key, "name", name, "until", a.New)
+		until := a.New
+		if day, err := time.ParseInLocation(time.DateOnly, a.New, p.now.Location()); err == nil {
+			until = p.day(day)
+		}
+		v.Text = p.t(key, "name", name, "until", until)
 		return v
 	case AlarmSheet:
 	default: // of a newer box

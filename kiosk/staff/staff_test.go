@@ -120,7 +120,7 @@ func TestEveryPageInEveryLanguage(t *testing.T) {
 		if n, m := strings.Count(w.text, `value="picture"`), strings.Count(w.text, `value="document"`); n != 2 || m != 0 {
 			t.Errorf("%s: %d printers may get pictures and %d documents, want 2 and none: one draws none right by itself", l.Tag, n, m)
 		}
-		w.shows("media-jam", "com.example-strange", "0b5c3a", "41", "class=\"risk\"")
+		w.shows("media-jam", "com.example-strange", "0b5c3a", "41", "class=\"risk\"", "25 "+l.Months[1]+" 2027")
 		w.get(prints)
 		w.shows(`class="badge">2<`, "7f2c9a", "1000", "5000", "processing-stopped")
 	}
