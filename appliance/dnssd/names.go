@@ -16,8 +16,7 @@ const (
 )
 
 // unescape turns the presentation form of a label or a TXT string (RFC 1035 §5.1: "\DDD" and "\x") into its bytes.
-// zeroconf trims dots from the ends of instance names, also one that belonged to an escape: a lone backslash at the
-// end was such a dot.
+// A lone backslash at the end, which package dns never writes, means nothing.
 func unescape(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s
@@ -29,7 +28,6 @@ func unescape(s string) string {
 		case s[i] != '\\':
 			b.WriteByte(s[i])
 		case i+1 == len(s):
-			b.WriteByte('.')
 		case i+3 < len(s) && isDigit(s[i+1]) && isDigit(s[i+2]) && isDigit(s[i+3]):
 			n := int(s[i+1]-'0')*100 + int(s[i+2]-'0')*10 + int(s[i+3]-'0')
 			if n <= 255 {

@@ -13,7 +13,7 @@ func TestNames(t *testing.T) {
 	for _, tt := range []struct{ name, in, want string }{
 		{"plain", "Sala", "Sala"},
 		{"accents and dots", `Citt\195\160\ Studi\ \226\128\147\ Sala\ 1\.0`, "Città Studi – Sala 1.0"},
-		{"a trimmed dot at the end", `Sala\`, "Sala."},
+		{"nothing behind a backslash", `Sala\`, "Sala"},
 		{"a backslash", `a\\b`, `a\b`},
 		{"digits that are no byte", `a\999b`, "ab"},
 		{"two digits only", `a\12`, "a12"},
