@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sportello.example/appliance/ipp/ipptest"
@@ -184,31 +186,62 @@ func TestTroubleIsToldWithinFiveSeconds(t *testing.T) {
 		{"frozen", func(p *ipptest.Printer) { p.Freeze(true) }, kiosk.TroubleUnreachable},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			p := start(t, ipptest.Config{PageTime: 50 * time.Millisecond})
-			cfg := quick(p, &memory{})
-			cfg.Idle, cfg.Active, cfg.Poll, cfg.Gone = 0, 0, 0, 0 // as in a branch
-			s := spooler(t, cfg)
-			run(t, s)
-			until(t, "ready", 20*time.Second, func() bool { return s.Status().State == kiosk.PrinterReady })
-			p.OnSheet(func(sheet ipptest.Sheet) { tt.do(p) })
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			told := make(chan struct{})
-			go func() {
-				_ = s.Print(ctx, jobOf(pdf(2, 1000), 2), func(now kiosk.PrintProgress) {
-					if now.Trouble == tt.want {
-						close(told)
-					}
+			synctest.Test(t, func(t *testing.T) {
+				var n ipptest.Net
+				p := ipptest.New(ipptest.Config{PageTime: 50 * time.Millisecond, Listen: listen(&n, "127.0.0.1:631")})
+				if err := p.Start(); err != nil {
+					t.Fatal(err)
+				}
+				defer p.Close()
+				cfg := quick(p, &memory{})
+				cfg.Idle, cfg.Active, cfg.Session, cfg.Poll, cfg.Gone, cfg.Grace = 0, 0, 0, 0, 0, 0 // as in a branch
+				cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+					ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // as the network's
+					defer cancel()
+					return n.Dial(ctx, network, address)
+				}
+				s := spooler(t, cfg)
+				ctx, cancel := context.WithCancel(t.Context())
+				ran, printed := make(chan error), make(chan error)
+				go func() { ran <- s.Run(ctx) }()
+				time.Sleep(30 * time.Second)
+				if st := s.Status(); st.State != kiosk.PrinterReady {
+					t.Fatalf("before: %+v", st)
+				}
+				sheet, told := make(chan time.Time, 2), make(chan time.Time, 20)
+				p.OnSheet(func(ipptest.Sheet) {
+					tt.do(p)
+					sheet <- time.Now()
 				})
-			}()
-			until(t, "the first sheet", 20*time.Second, func() bool { return len(p.Sheets()) == 1 })
-			select {
-			case <-told:
-			case <-time.After(5 * time.Second):
-				t.Error("the job did not say so within 5 s")
-			}
-			until(t, "the status", 5*time.Second, func() bool { return s.Status().Trouble == tt.want })
+				go func() {
+					printed <- s.Print(ctx, jobOf(pdf(2, 1000), 2), func(now kiosk.PrintProgress) {
+						if now.Trouble == tt.want {
+							told <- time.Now()
+						}
+					})
+				}()
+				began := <-sheet
+				select {
+				case at := <-told:
+					if after := at.Sub(began); after > 5*time.Second {
+						t.Errorf("the job said so after %v", after)
+					}
+				case <-time.After(time.Minute):
+					t.Error("the job did not say so")
+				}
+				for s.Status().Trouble != tt.want {
+					if time.Since(began) > 10*time.Second {
+						t.Fatalf("the status does not say so: %+v", s.Status())
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				p.Freeze(false)
+				cancel()
+				<-printed // whatever came of it
+				if err := <-ran; err != nil {
+					t.Error(err)
+				}
+			})
 		})
 	}
 }
