@@ -106,7 +106,7 @@ func (b *Box) announce(ctx context.Context, port int) error {
 		g.Go(func() error {
 			err := dnssd.Announce(ctx, dnssd.Announcement{
 				Instance: n.Instance, Type: typ, Host: n.Host, Claim: true, Port: port, TXT: map[string]string{"path": "/"},
-				Interfaces: b.cfg.Discovery.Interfaces, Log: b.log, Renamed: b.renamed,
+				Interfaces: b.cfg.Discovery.Interfaces, Log: b.log, Now: b.now, Renamed: b.renamed,
 			})
 			if err != nil {
 				b.log.Error("box not announced", "type", typ, "err", err)

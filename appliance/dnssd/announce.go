@@ -28,7 +28,7 @@ type Announcement struct {
 	TXT        map[string]string // each "key=value" at most 255 bytes
 	Interfaces []string          // names; empty means all that can multicast, without the loopback
 	Log        *slog.Logger      //
-	Now        func() time.Time  // nil means time.Now
+	Now        func() time.Time
 }
 
 // Announce answers those who look for the service until ctx ends; then it says goodbye (RFC 6762 §10.1) and returns
@@ -53,9 +53,6 @@ func Announce(ctx context.Context, a Announcement) error {
 	defer cancel()
 
 	r := &announcer{a: a, names: n, told: n, txt: txt, changed: changed}
-	if r.now = a.Now; r.now == nil {
-		r.now = time.Now //nolint:forbidigo // a zero Now is for callers that have no clock of their own
-	}
 	pause := time.Second
 	for ctx.Err() == nil {
 		ifaces, err := interfaces(a.Interfaces)
@@ -122,7 +119,6 @@ type announcer struct {
 	names   names
 	txt     []string
 	changed <-chan struct{}
-	now     func() time.Time
 	known   []iface     // the interfaces on which the names are known to be free; nil while they are not
 	lost    []time.Time // when names were lost, in the last minutes
 	told    names       // those that the caller knows of
@@ -132,7 +128,7 @@ type announcer struct {
 // before if ctx has ended.
 func (r *announcer) session(ctx context.Context, l *link) {
 	defer l.close()
-	now := r.now()
+	now := r.a.Now()
 	// The names were checked.
 	instance, _ := escapeLabel(r.names.instance)
 	host, _ := escapeLabel(r.names.host)
@@ -156,7 +152,7 @@ func (r *announcer) session(ctx context.Context, l *link) {
 			}
 			continue
 		case p := <-l.packets:
-			v, out := s.take(p, ours(), r.now())
+			v, out := s.take(p, ours(), r.a.Now())
 			l.transmit(out)
 			if v != fine {
 				r.rename(ctx, v)
@@ -164,13 +160,13 @@ func (r *announcer) session(ctx context.Context, l *link) {
 			}
 		case <-wake.C:
 		}
-		out, next := s.due(r.now())
+		out, next := s.due(r.a.Now())
 		l.transmit(out)
 		if s.phase != probing {
 			r.tell()
 		}
 		if wake.Stop(); !next.IsZero() {
-			wake.Reset(max(next.Sub(r.now()), 0))
+			wake.Reset(max(next.Sub(r.a.Now()), 0))
 		}
 	}
 }
@@ -196,7 +192,7 @@ func (r *announcer) rename(ctx context.Context, v verdict) {
 	r.number(v)
 	r.a.Log.Warn("another machine has our name", "type", r.a.Type, "instance", old.instance, "host", old.host,
 		"new_instance", r.names.instance, "new_host", r.names.host)
-	now := r.now()
+	now := r.a.Now()
 	r.lost = append(slices.DeleteFunc(r.lost, func(t time.Time) bool { return now.Sub(t) > contested }), now)
 	if n := len(r.lost) - 10; n > 0 {
 		sleep(ctx, min(time.Duration(n)*5*time.Second, time.Minute))

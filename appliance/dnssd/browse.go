@@ -22,6 +22,9 @@ const (
 	lookingGap = 20 * time.Millisecond // between looks at the whole cache after that, whatever comes
 	settling   = time.Second           // before zeroconf is started on interfaces that just changed
 	maxPause   = 30 * time.Second
+	// zeroconfTypes is how many types it asks for: each costs up to two packets a minute, of which an idle network is to
+	// see twelve at most.
+	zeroconfTypes = 2
 )
 
 // Browser looks for services of some types. Use it as a pointer.
@@ -32,9 +35,9 @@ const (
 // sleeps may not be listed.
 //
 // In a network where nothing changes it asks every 28 seconds, with a packet over each IP version that the interface has,
-// and zeroconf once a minute on average for each type, over IPv4 where there is IPv4.
+// and zeroconf once a minute on average for each of its types, over IPv4 where there is IPv4.
 type Browser struct {
-	Types      []string // "_ipp._tcp"
+	Types      []string // "_ipp._tcp"; zeroconf asks for the first two, the rest is left to the cache
 	Interfaces []string // names; empty means all that can multicast, without the loopback
 	Log        *slog.Logger
 	Now        func() time.Time
@@ -183,7 +186,7 @@ func (s *search) session(ctx context.Context, l *link, changed <-chan struct{}, 
 		s.began = s.b.Now()
 	}
 	wake.Reset(s.look(l))
-	for _, typ := range s.b.Types {
+	for _, typ := range s.b.Types[:min(zeroconfTypes, len(s.b.Types))] {
 		asking.Go(func() {
 			if again {
 				sleep(ctx, settling)

@@ -61,7 +61,7 @@ func browse(t *testing.T, b *Browser) func(what string, within time.Duration, ok
 
 func announce(t *testing.T, a Announcement) (stop func()) {
 	t.Helper()
-	a.Log = slog.New(slog.DiscardHandler)
+	a.Log, a.Now = slog.New(slog.DiscardHandler), time.Now
 	if a.Interfaces == nil {
 		a.Interfaces = lo
 	}
@@ -227,7 +227,7 @@ func TestNoInterface(t *testing.T) {
 	if err := b.Run(ctx, func(s []Service) { t.Errorf("found %v", s) }); err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	a := Announcement{Instance: "x", Type: "_http._tcp", Port: 80, Interfaces: []string{"nosuch0"}, Log: log}
+	a := Announcement{Instance: "x", Type: "_http._tcp", Port: 80, Interfaces: []string{"nosuch0"}, Log: log, Now: time.Now}
 	if err := Announce(ctx, a); err != nil {
 		t.Errorf("Announce: %v", err)
 	}

@@ -62,7 +62,7 @@ func run(t *testing.T, from time.Time, d time.Duration, apart bool, machines ...
 					}
 					local := func(a netip.Addr) bool { return a == other.addr }
 					if v, _ := other.r.take(packet{b, 1, netip.AddrPortFrom(m.addr, port)}, local, now); v != fine {
-						a := announcer{names: other.names, now: func() time.Time { return now }}
+						a := announcer{a: Announcement{Now: func() time.Time { return now }}, names: other.names}
 						a.number(v)
 						other.names = a.names
 						other.renames = append(other.renames, other.names.instance+" "+other.names.host)

@@ -25,7 +25,7 @@ func TestBoxIsFound(t *testing.T) {
 	go func() {
 		gone <- dnssd.Announce(ctx, dnssd.Announcement{
 			Instance: "Sportello Città Studi", Type: "_http._tcp", Host: "sportello-citta-studi", Claim: true, Port: 80,
-			TXT: map[string]string{"path": "/"}, Interfaces: []string{l.Interface()}, Log: logger(t),
+			TXT: map[string]string{"path": "/"}, Interfaces: []string{l.Interface()}, Log: logger(t), Now: time.Now,
 		})
 	}()
 	ask := func(args ...string) string {

@@ -27,7 +27,7 @@ import (
 )
 
 // printerTypes are what a box browses for.
-var printerTypes = []string{"_ipps._tcp", "_ipp._tcp", "_pdl-datastream._tcp"}
+var printerTypes = []string{"_ipps._tcp", "_ipp._tcp", "_pdl-datastream._tcp", "_printer._tcp"}
 
 // browsing is what a box hears on a network.
 type browsing struct {

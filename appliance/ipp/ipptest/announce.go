@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"sportello.example/appliance/dnssd"
 )
@@ -72,7 +73,7 @@ func (p *Printer) announcement(port int, interfaces []string) dnssd.Announcement
 	}
 	return dnssd.Announcement{
 		Instance: p.cfg.Name, Type: typ, Host: "stampante-" + p.uuid[:min(8, len(p.uuid))], Port: port,
-		Interfaces: interfaces, Log: p.cfg.Log, TXT: txt,
+		Interfaces: interfaces, Log: p.cfg.Log, Now: time.Now, TXT: txt,
 	}
 }
 
