@@ -41,7 +41,6 @@ type PrintJob struct {
 type Reprint struct {
 	Of     string // the journal's ID of the first print
 	Number int    // 1 for the first reprint
-	By     string // who decided
 }
 
 // Verdict is what staff found in the tray after an uncertain print.

@@ -27,7 +27,7 @@ func (d *Desk) waitingFor(id string) *Session {
 // document is printed again, as a numbered reprint, on the printer that was chosen for it. ErrNoSession when no visit
 // waits for it any more: the document is destroyed, and nothing is printed. ErrDiskFull when a reprint has no room in the
 // journal.
-func (d *Desk) Settle(ctx context.Context, id string, v Verdict, by string) error {
+func (d *Desk) Settle(ctx context.Context, id string, v Verdict) error {
 	s := d.waitingFor(id)
 	if s == nil {
 		return ErrNoSession
@@ -54,7 +54,7 @@ func (d *Desk) Settle(ctx context.Context, id string, v Verdict, by string) erro
 		return nil
 	case VerdictReprint:
 		err := d.begin(ctx, s, here, func(doc *document) {
-			again := Reprint{Of: id, Number: 1, By: by}
+			again := Reprint{Of: id, Number: 1}
 			if doc.reprint != nil {
 				again.Of, again.Number = doc.reprint.Of, doc.reprint.Number+1
 			}

@@ -35,16 +35,16 @@ func TestStaffDecideAboutAnUncertainPrint(t *testing.T) {
 		if v.Stage != StageProblem || v.Problem.Kind != ProblemUncertain || !v.Problem.Waiting || !d.Waiting("a") {
 			t.Fatalf("after an uncertain print: %s, %+v, waiting %v", v.Stage, v.Problem, d.Waiting("a"))
 		}
-		if err := d.Settle(t.Context(), "b", VerdictOut, "Anna"); !errors.Is(err, ErrNoSession) {
+		if err := d.Settle(t.Context(), "b", VerdictOut); !errors.Is(err, ErrNoSession) {
 			t.Errorf("another print: %v", err)
 		}
-		if err := d.Settle(t.Context(), "", VerdictOut, "Anna"); !errors.Is(err, ErrNoSession) {
+		if err := d.Settle(t.Context(), "", VerdictOut); !errors.Is(err, ErrNoSession) {
 			t.Errorf("no print: %v", err)
 		}
-		if err := d.Settle(t.Context(), "a", "maybe", "Anna"); !errors.Is(err, ErrUnknown) {
+		if err := d.Settle(t.Context(), "a", "maybe"); !errors.Is(err, ErrUnknown) {
 			t.Errorf("no verdict: %v", err)
 		}
-		must(t, d.Settle(t.Context(), "a", VerdictOut, "Anna"))
+		must(t, d.Settle(t.Context(), "a", VerdictOut))
 		if st := s.View().Stage; st != StageTake || d.Waiting("a") || len(jobs) != 1 {
 			t.Errorf("sheets are out: %s, waiting %v, %d jobs", st, d.Waiting("a"), len(jobs))
 		}
@@ -60,7 +60,7 @@ func TestStaffDecideAboutAnUncertainPrint(t *testing.T) {
 		toPreview(t, w, d, s)
 		must(t, d.Print(t.Context(), s))
 		synctest.Wait()
-		must(t, d.Settle(t.Context(), "a", VerdictNothing, "Anna"))
+		must(t, d.Settle(t.Context(), "a", VerdictNothing))
 		if v := s.View(); v.Stage != StageProblem || v.Problem.Kind != ProblemNoted || v.Problem.CanRetry || v.Document != "" || w.left() != nil {
 			t.Errorf("nothing is printed again: %s, %+v, left %q", v.Stage, v.Problem, w.left())
 		}
@@ -83,7 +83,7 @@ func TestStaffDecideAboutAnUncertainPrint(t *testing.T) {
 		synctest.Wait()
 		errs := make(chan error, 2)
 		for range 2 { // two people press at once
-			go func() { errs <- d.Settle(t.Context(), "a", VerdictReprint, "Anna") }()
+			go func() { errs <- d.Settle(t.Context(), "a", VerdictReprint) }()
 		}
 		synctest.Wait()
 		if x, y := <-errs, <-errs; (x == nil) == (y == nil) || !errors.Is(errors.Join(x, y), ErrNoSession) {
@@ -93,12 +93,12 @@ func TestStaffDecideAboutAnUncertainPrint(t *testing.T) {
 		if !d.Waiting("b") || d.Waiting("a") {
 			t.Fatal("the reprint is uncertain too, and does not wait")
 		}
-		must(t, d.Settle(t.Context(), "b", VerdictReprint, "Ugo"))
+		must(t, d.Settle(t.Context(), "b", VerdictReprint))
 		synctest.Wait()
 		if st := s.View().Stage; st != StageTake || w.left() != nil {
 			t.Errorf("after the second reprint: %s, left %q", st, w.left())
 		}
-		if len(jobs) != 3 || jobs[0].Reprint != nil || *jobs[1].Reprint != (Reprint{"a", 1, "Anna"}) || *jobs[2].Reprint != (Reprint{"a", 2, "Ugo"}) {
+		if len(jobs) != 3 || jobs[0].Reprint != nil || *jobs[1].Reprint != (Reprint{"a", 1}) || *jobs[2].Reprint != (Reprint{"a", 2}) {
 			t.Errorf("jobs %+v", jobs)
 		}
 		for _, j := range jobs {
@@ -144,7 +144,7 @@ func TestUncertainDocumentIsNotKeptForLong(t *testing.T) {
 				if left := w.left(); left != nil {
 					t.Errorf("still readable: %q", left)
 				}
-				if err := d.Settle(t.Context(), tt.id, VerdictReprint, "Anna"); !errors.Is(err, ErrNoSession) || len(jobs) != 1 {
+				if err := d.Settle(t.Context(), tt.id, VerdictReprint); !errors.Is(err, ErrNoSession) || len(jobs) != 1 {
 					t.Errorf("reprint: %v, %d jobs", err, len(jobs))
 				}
 				time.Sleep(3 * time.Minute)
@@ -165,7 +165,7 @@ func TestReprintNeedsRoomInTheJournal(t *testing.T) {
 		must(t, d.Print(t.Context(), s))
 		synctest.Wait()
 		w.set(func() { w.full = true })
-		if err := d.Settle(t.Context(), "a", VerdictReprint, "Anna"); !errors.Is(err, ErrDiskFull) {
+		if err := d.Settle(t.Context(), "a", VerdictReprint); !errors.Is(err, ErrDiskFull) {
 			t.Errorf("%v", err)
 		}
 		if v := s.View(); v.Problem == nil || v.Problem.Kind != ProblemDiskFull || d.Waiting("a") || len(jobs) != 1 {

@@ -208,7 +208,7 @@ func (s *Service) Retire(ctx context.Context, uuid, by string) error {
 }
 
 // SetRaster has documents go to a printer as pictures always, or not. ErrGone.
-func (s *Service) SetRaster(ctx context.Context, uuid string, always bool, _ string) error {
+func (s *Service) SetRaster(ctx context.Context, uuid string, always bool) error {
 	s.change.Lock()
 	defer s.change.Unlock()
 	a, ok := s.current(normal(uuid))

@@ -67,13 +67,13 @@ func TestAdoption(t *testing.T) {
 	if b.uuids() != "a" || !slices.Equal(b.adopted[0].Keys, pins) {
 		t.Errorf("after a restart %+v", b.adopted)
 	}
-	if err := b.SetRaster(t.Context(), "URN:UUID:A", true, "Rossi"); err != nil || !b.adopted[0].Raster {
+	if err := b.SetRaster(t.Context(), "URN:UUID:A", true); err != nil || !b.adopted[0].Raster {
 		t.Errorf("%v, %+v", err, b.adopted)
 	}
 	if err := b.Retire(t.Context(), "a", "Bianchi"); err != nil || b.uuids() != "" {
 		t.Errorf("%v, adopted %q after it was retired", err, b.uuids())
 	}
-	for _, err := range []error{b.Retire(t.Context(), "a", "Bianchi"), b.SetRaster(t.Context(), "a", false, "Bianchi")} {
+	for _, err := range []error{b.Retire(t.Context(), "a", "Bianchi"), b.SetRaster(t.Context(), "a", false)} {
 		if !errors.Is(err, staff.ErrGone) {
 			t.Errorf("of a printer that was retired: %v", err)
 		}

@@ -318,7 +318,7 @@ func TestConfigured(t *testing.T) {
 	if err := b.Retire(t.Context(), "port", "Rossi"); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.SetRaster(t.Context(), "usb", true, "Rossi"); err != nil {
+	if err := b.SetRaster(t.Context(), "usb", true); err != nil {
 		t.Fatal(err)
 	}
 	b.Moved("z-1", "ipps://192.0.2.50/ipp/print")

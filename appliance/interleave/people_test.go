@@ -225,7 +225,7 @@ func (t *town) decide(b *box, luck *luck) {
 		if verdict != kiosk.VerdictOut {
 			t.ledger.destroy(p.ID, verdict == kiosk.VerdictReprint)
 		}
-		if err := b.desk.Settle(ctx, p.ID, verdict, "Rossi"); err != nil && !errors.Is(err, kiosk.ErrNoSession) && !b.isDead() {
+		if err := b.desk.Settle(ctx, p.ID, verdict); err != nil && !errors.Is(err, kiosk.ErrNoSession) && !b.isDead() {
 			t.Error(err)
 		}
 	}

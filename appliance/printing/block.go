@@ -91,8 +91,8 @@ func (s *Spooler) Free(ctx context.Context, uuid, by string) error {
 		if !row.Pursue {
 			continue
 		}
-		s.cfg.Log.Warn("printer freed", "printer", d.uuid, "print", row.ID, "by", by)
-		row.Pursue = false
+		s.cfg.Log.Warn("printer freed", "printer", d.uuid, "print", row.ID)
+		row.Pursue, row.FreedBy = false, by
 		if row.State.Open() {
 			row.State = lost(row)
 			s.closeRow(row, "staff has looked at the printer")

@@ -117,6 +117,9 @@ func TestBlocked(t *testing.T) {
 					t.Errorf("decided: %v, alarms %+v", err, b.List())
 				}
 				if strings.HasPrefix(tt.name, "until staff") {
+					if rows, err := j.rows(); err != nil || rows[0].ID != pe.Print || rows[0].FreedBy != "Anna Neri" {
+						t.Errorf("who freed the printer is not in the journal: %+v, %v", rows, err)
+					}
 					return // the old job is still in the printer's way: staff said that this is well
 				}
 				job := jobOf(pdf(1, 10), 1)
@@ -177,7 +180,7 @@ func TestDecide(t *testing.T) {
 	}
 	first := uncertain(jobOf(doc, 1))
 	again := jobOf(doc, 1)
-	again.Reprint = &kiosk.Reprint{Of: first.Print, Number: 1, By: "Anna Neri"}
+	again.Reprint = &kiosk.Reprint{Of: first.Print, Number: 1}
 	refused := func(why string) {
 		t.Helper()
 		before := p.Requests("Create-Job")

@@ -71,7 +71,9 @@ type Row struct {
 
 	// Pursue says that the printer has not said that the job has ended: its sheet may still come out.
 	Pursue bool `json:",omitempty"`
-	told   bool // not stored: its job was told to end, in vain so far
+	// FreedBy is who let the printer be used again although it has not.
+	FreedBy string `json:",omitempty"`
+	told    bool   // not stored: its job was told to end, in vain so far
 
 	// What somebody found in the tray. Only an Uncertain row has it, and only once.
 	Verdict   kiosk.Verdict `json:",omitempty"`

@@ -145,15 +145,15 @@ func (b *branch) Retire(_ context.Context, uuid, by string) error {
 	return nil
 }
 
-func (b *branch) SetRaster(_ context.Context, uuid string, always bool, by string) error {
-	b.note("raster", uuid, map[bool]string{true: "on", false: "off"}[always], by)
+func (b *branch) SetRaster(_ context.Context, uuid string, always bool) error {
+	b.note("raster", uuid, map[bool]string{true: "on", false: "off"}[always])
 	return nil
 }
 
 func (b *branch) Waiting(string) bool { b.mu.Lock(); defer b.mu.Unlock(); return b.waiting }
 
-func (b *branch) Settle(ctx context.Context, id string, v kiosk.Verdict, by string) error {
-	b.note("settle", id, string(v), by)
+func (b *branch) Settle(ctx context.Context, id string, v kiosk.Verdict) error {
+	b.note("settle", id, string(v))
 	return ctx.Err()
 }
 

@@ -321,7 +321,7 @@ func (s *Server) printer(w http.ResponseWriter, r *http.Request, v *visit) error
 	case "test":
 		s.beginTask(testTask(uuid), task{name: a.Name}, func(ctx context.Context, _ *task) error { return s.cfg.Spool.TestPage(ctx, uuid) })
 	case "picture", "document":
-		err = s.cfg.Adoptions.SetRaster(ctx, uuid, r.PostForm.Get("action") == "picture", v.who.by)
+		err = s.cfg.Adoptions.SetRaster(ctx, uuid, r.PostForm.Get("action") == "picture")
 	case "free":
 		err = s.free(ctx, v, uuid)
 	default:

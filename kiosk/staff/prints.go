@@ -102,7 +102,7 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request, v *visit) error 
 	}
 	s.noneLeft(r, printer)
 	said := p.t("staff.print.decided." + string(verdict))
-	err := s.cfg.Desk.Settle(ctx, id, verdict, v.who.by)
+	err := s.cfg.Desk.Settle(ctx, id, verdict)
 	switch {
 	case err == nil, errors.Is(err, kiosk.ErrNoSession) && verdict != kiosk.VerdictReprint:
 	case errors.Is(err, kiosk.ErrNoSession):

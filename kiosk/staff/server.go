@@ -21,7 +21,7 @@ type Desk interface {
 	// Waiting says whether the visit is still open, with its document, in which an uncertain print was made.
 	Waiting(print string) bool
 	// Settle tells that visit what was found in the tray. kiosk.ErrNoSession when there is none any more.
-	Settle(ctx context.Context, print string, v kiosk.Verdict, by string) error
+	Settle(ctx context.Context, print string, v kiosk.Verdict) error
 }
 
 // Config is what the pages are made of. All but City is needed.

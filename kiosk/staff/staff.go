@@ -206,5 +206,5 @@ type Adoptions interface {
 	// Retire ends an adoption. Nothing more goes to that printer. ErrGone.
 	Retire(ctx context.Context, uuid, by string) error
 	// SetRaster has documents go to a printer as pictures always, or not. ErrGone.
-	SetRaster(ctx context.Context, uuid string, always bool, by string) error
+	SetRaster(ctx context.Context, uuid string, always bool) error
 }

@@ -189,9 +189,9 @@ func TestDecide(t *testing.T) {
 		want    string
 		at      string
 	}{
-		{kiosk.VerdictOut, true, nil, "decide 7f2c9a11-0000 out M. Rossi, settle 7f2c9a11-0000 out M. Rossi", prints},
-		{kiosk.VerdictNothing, false, nil, "decide 7f2c9a11-0000 nothing M. Rossi, settle 7f2c9a11-0000 nothing M. Rossi", prints},
-		{kiosk.VerdictReprint, true, nil, "decide 7f2c9a11-0000 reprint M. Rossi, settle 7f2c9a11-0000 reprint M. Rossi", prints},
+		{kiosk.VerdictOut, true, nil, "decide 7f2c9a11-0000 out M. Rossi, settle 7f2c9a11-0000 out", prints},
+		{kiosk.VerdictNothing, false, nil, "decide 7f2c9a11-0000 nothing M. Rossi, settle 7f2c9a11-0000 nothing", prints},
+		{kiosk.VerdictReprint, true, nil, "decide 7f2c9a11-0000 reprint M. Rossi, settle 7f2c9a11-0000 reprint", prints},
 		{kiosk.VerdictReprint, false, nil, "", prints}, // the visitor has gone: nothing is even stored
 		{kiosk.VerdictOut, true, ErrGone, "decide 7f2c9a11-0000 out M. Rossi", prints},
 		{kiosk.VerdictReprint, true, &kiosk.PrintError{Trouble: kiosk.TroubleBlocked}, "decide 7f2c9a11-0000 reprint M. Rossi", home},
@@ -291,7 +291,7 @@ func TestButtons(t *testing.T) {
 	if w.status != http.StatusBadRequest {
 		t.Errorf("no such button: %d", w.status)
 	}
-	if got, want := w.b.log(), "free X M. Rossi, free X M. Rossi, raster X on M. Rossi, raster X off M. Rossi, retire X M. Rossi"; got != strings.ReplaceAll(want, "X", uuid) {
+	if got, want := w.b.log(), "free X M. Rossi, free X M. Rossi, raster X on, raster X off, retire X M. Rossi"; got != strings.ReplaceAll(want, "X", uuid) {
 		t.Errorf("%s, want %s", got, want)
 	}
 	w.post(printers, "uuid", uuid, "action", "test")

@@ -102,7 +102,7 @@ func TestWaitingForStaff(t *testing.T) {
 	b.pass(5 * time.Minute)
 	w.open("/k/1/problem")
 	w.on("/problem")
-	if err := b.desk.Settle(t.Context(), "a", kiosk.VerdictReprint, "Anna"); err != nil {
+	if err := b.desk.Settle(t.Context(), "a", kiosk.VerdictReprint); err != nil {
 		t.Fatal(err)
 	}
 	for st := next(); st.Page != "/k/1/printing"; st = next() {
@@ -110,7 +110,7 @@ func TestWaitingForStaff(t *testing.T) {
 	b.job <- &kiosk.PrintError{Trouble: kiosk.TroubleJam, Outcome: kiosk.Uncertain, Print: "b", Err: errHub}
 	for st := next(); st.Page != "/k/1/problem"; st = next() {
 	}
-	if err := b.desk.Settle(t.Context(), "b", kiosk.VerdictNothing, "Anna"); err != nil {
+	if err := b.desk.Settle(t.Context(), "b", kiosk.VerdictNothing); err != nil {
 		t.Fatal(err)
 	}
 	for st := next(); st.Mark == before.Mark; st = next() {

@@ -189,7 +189,7 @@ func states() []state {
 	return append(all, state{"problem uncertain", "/problem", toUncertain("")}, state{"problem waiting for staff", "/problem", toUncertain("a")},
 		state{"problem noted by staff", "/problem", func(b *branch, w *browser) {
 			toUncertain("a")(b, w)
-			if err := b.desk.Settle(w.t.Context(), "a", kiosk.VerdictNothing, "Anna"); err != nil {
+			if err := b.desk.Settle(w.t.Context(), "a", kiosk.VerdictNothing); err != nil {
 				w.t.Fatal(err)
 			}
 		}},
