@@ -7,7 +7,7 @@
 //   - A sheet that comes out belongs to the visit that pressed "Stampa" at its kiosk, while that visitor is there, or
 //     staff had been told before that a sheet may come out of that printer. A visitor is there until six seconds after
 //     the visit has ended: as long as the kiosk says goodbye, and as long as a printer is given to confirm that a job is
-//     cancelled. A box that is off can tell nobody, nor can it in its first six seconds.
+//     cancelled. A box that is off can tell nobody.
 //   - A sheet of a document comes out once, unless a person at the tray decided that it is printed again.
 //   - Who is told that everything is printed has every sheet, whole.
 //   - Nothing is sent to a printer that still has the document of a print that is over.

@@ -60,9 +60,8 @@ type ledger struct {
 	steps   map[string]string // of each row
 	alarms  map[string]bool   // kind and subject of what staff has been told and not cleared
 	figures map[string]int
-	off     bool      // the box is
-	began   time.Time // the last box
-	story   []moment  // what happened last
+	off     bool     // the box is
+	story   []moment // what happened last
 	now     func() time.Time
 	jobs    func(uuid string) []ipptest.Job
 }
@@ -170,7 +169,7 @@ func (l *ledger) cut() {
 func (l *ledger) up() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.off, l.began = false, l.now()
+	l.off = false
 	l.note("the box is on")
 	for _, v := range l.at {
 		if v.ended {
@@ -275,8 +274,8 @@ func (l *ledger) sheet(uuid string, s ipptest.Sheet) {
 	case l.there(d.of):
 	case l.alarms[string(staff.AlarmSheet)+uuid]:
 		l.figures["sheets after the visit, with an alarm"]++
-	case l.off || l.now().Before(l.began.Add(linger)):
-		l.figures["sheets after the visit, while the box was off or had just started"]++
+	case l.off:
+		l.figures["sheets after the visit, while the box was off"]++
 	default:
 		l.fault("page %d of document %d of kiosk %d came out of printer %s %v after its visitor had gone, and staff had not been told (row %s is %s)",
 			s.Page, d.n, d.of.kiosk, last(uuid), l.now().Sub(d.of.left), row.ID, row.State)
