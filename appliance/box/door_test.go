@@ -2,6 +2,7 @@ package box
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,9 +16,10 @@ func TestDoor(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Date(2026, 11, 25, 9, 0, 0, 0, time.UTC)
 	d := newDoor(dir, func() time.Time { return now })
+	from := "192.0.2.7"
 	want := func(what, code string, want error) {
 		t.Helper()
-		if err := d.Enter(code); !errors.Is(err, want) {
+		if err := d.Enter(from, code); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", what, err, want)
 		}
 	}
@@ -42,6 +44,14 @@ func TestDoor(t *testing.T) {
 		want("wrong", wrong, staff.ErrWrong)
 	}
 	want("right, after too many wrong ones", code, staff.ErrLocked)
+	from = "192.0.2.8"
+	want("right, from another place", code, nil)
+	for n := staffTries; n < staffTriesAll; n++ {
+		from = fmt.Sprint("192.0.2.1", n)
+		want("wrong, from everywhere", wrong, staff.ErrWrong)
+	}
+	from = "192.0.2.8"
+	want("right, after too many wrong ones from everywhere", code, staff.ErrLocked)
 	now = now.Add(staffWindow)
 	want("right, a quarter of an hour later", code, nil)
 
@@ -58,7 +68,7 @@ func TestDoor(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, staffFile), []byte(`{"rounds":0}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Enter(next); err == nil || !strings.Contains(err.Error(), "appliance staff code") {
+	if err := d.Enter(from, next); err == nil || !strings.Contains(err.Error(), "appliance staff code") {
 		t.Errorf("a damaged file: %v", err)
 	}
 }

@@ -11,7 +11,8 @@ var (
 
 // Door lets those in who know the branch's staff code.
 type Door interface {
-	// Enter is nil when the code is right; else it is one of the errors above, or says that the code cannot be read. It
-	// may take a second.
-	Enter(code string) error
+	// Enter is nil when the code is right; else it is one of the errors above, or says that the code cannot be read. from
+	// is the network address of who typed it: wrong codes from one place must not keep the staff out in another for long.
+	// It may take a second.
+	Enter(from, code string) error
 }

@@ -157,7 +157,7 @@ func (b *branch) Settle(ctx context.Context, id string, v kiosk.Verdict) error {
 	return ctx.Err()
 }
 
-func (b *branch) Enter(code string) error {
+func (b *branch) Enter(_, code string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.door != nil {
