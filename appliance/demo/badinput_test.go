@@ -19,6 +19,7 @@ import (
 
 // TestBadInput plays what goes wrong, with real peers: each has its page, and the next citizen is served.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	s := town(t)
 	ctx := t.Context()
 	ada := citizen1(t, func(p person) bool { return p.Note == "" })
@@ -249,6 +250,7 @@ func TestBadInput(t *testing.T) {
 // TestDiskFull lets the box's database grow no more: what needs no disk is served, certificates are refused in words,
 // and everything goes on when what the box holds is delivered and in a backup of the hub.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	s := town(t)
 	ctx := t.Context()
 	ada := citizen1(t, func(p person) bool { return p.Note == "" })

@@ -12,6 +12,7 @@ import (
 
 // TestConsole turns every switch through the console's own pages and looks at what the box makes of it.
 func TestConsole(t *testing.T) {
+	t.Parallel()
 	s := town(t)
 	base := "http://" + s.addr.console
 	look := func(t *testing.T) state {

@@ -9,6 +9,7 @@ import (
 // TestKill pulls the box's plug (SIGKILL) at every step of the flow. The kiosk must come back on the attract page,
 // no paper may come out twice, and the hub must hear of every visit that a citizen saw begin.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	s := town(t)
 	ctx := t.Context()
 	ada := citizen1(t, func(p person) bool { return p.Note == "" })

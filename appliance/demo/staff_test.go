@@ -16,6 +16,7 @@ import (
 // TestPrinterWithAnotherKey is the day after the printer's program was updated: nothing goes to it, the citizen keeps the
 // document, and staff adopt it again by the code on its paper.
 func TestPrinterWithAnotherKey(t *testing.T) {
+	t.Parallel()
 	s := town(t)
 	browser, _, _ := chromium(t)
 	before := sheets(t, s)

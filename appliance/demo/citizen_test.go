@@ -78,6 +78,7 @@ func hashOf(b []byte) string {
 
 // TestKiosk plays a citizen at a real browser, with the line up, cut before, and cut in the middle.
 func TestKiosk(t *testing.T) {
+	t.Parallel()
 	s := town(t)
 	browser, profile, closeBrowser := chromium(t)
 	ada := citizen1(t, func(p person) bool { return p.Note == "" })
