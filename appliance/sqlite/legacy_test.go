@@ -10,9 +10,12 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
+	"sportello.example/appliance/printing"
+	"sportello.example/kiosk/staff"
 	"sportello.example/sync/envelope"
 	"sportello.example/sync/event"
 	"sportello.example/sync/seal"
@@ -23,6 +26,9 @@ var update = flag.Bool("update", false, "write the queue file of the present sch
 
 // corpus is where a queue file of each release is kept for ever; manifest.json says what is in them.
 const corpus = "../../testdata/queues"
+
+// presentFile is the file of the present schema in it.
+const presentFile = "0003-box.db"
 
 // manifest says what a queue file holds.
 type manifest struct {
@@ -36,6 +42,9 @@ type manifest struct {
 	Sealed  int    `json:"sealed"`  // events with a sealed part
 	Private string `json:"private"` // key that opens them, in hexadecimal
 	Opened  int    `json:"opened"`  // sessions that were open: opening the file ends them
+	// Printers are the UUIDs of those that were adopted, Undecided the prints that wait for somebody to look at the tray.
+	Printers  []string `json:"printers"`
+	Undecided []string `json:"undecided"`
 }
 
 func manifests(t testing.TB) (out []manifest) {
@@ -118,10 +127,33 @@ func TestCorpus(t *testing.T) {
 				if sealed != m.Sealed || ended != m.Opened {
 					t.Errorf("%d sealed, %d sessions ended; want %d, %d", sealed, ended, m.Sealed, m.Opened)
 				}
+				if printers, undecided := prints(t, s); !slices.Equal(printers, m.Printers) || !slices.Equal(undecided, m.Undecided) {
+					t.Errorf("printers %q, undecided %q; want %q, %q", printers, undecided, m.Printers, m.Undecided)
+				}
 				shut(t, s)
 			}
 		})
 	}
+}
+
+// prints returns the UUIDs of the printers and the IDs of the undecided prints of a file.
+func prints(t *testing.T, s *Store) (printers, undecided []string) {
+	t.Helper()
+	adopted, err := s.Printers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range adopted {
+		printers = append(printers, a.UUID)
+	}
+	rows, err := s.UndecidedPrints(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows {
+		undecided = append(undecided, row.ID)
+	}
+	return printers, undecided
 }
 
 // opens opens what is sealed in an event, of whatever release.
@@ -333,13 +365,22 @@ func TestWriteCorpus(t *testing.T) {
 			}
 		}
 	}
+	if err := s.SavePrinter(t.Context(), staff.Adopted{
+		UUID: "0192f0c1-7a00-7000-8000-00000000000a", Name: "Città – 2", URI: "ipps://10.0.0.1/ipp/print", Keys: []string{"k1"},
+		Link: staff.LinkTLS, PDF: true, By: "Rossi", At: c.now(),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	undecided := print1("0192f0c1-7a00-7000-8000-00000000000b", printing.Uncertain)
+	undecided.Session = "0192f0c1-7a00-7000-8000-000000000001"
+	save(t, s, undecided)
 	if err := s.Acked(t.Context(), present(s, envelope.Legal), 2, 2); err != nil {
 		t.Fatal(err)
 	}
 	epoch := s.Epoch()
 	shut(t, s)
 	for _, suffix := range []string{"", ".witness"} {
-		if err := os.WriteFile(filepath.Join(corpus, "0002-box.db"+suffix), contents(t, path+suffix), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(corpus, presentFile+suffix), contents(t, path+suffix), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
