@@ -239,6 +239,8 @@ func (d *Desk) expire(ctx context.Context, s *Session) {
 		switch {
 		case waiting && age >= waitLife:
 			d.stopWaiting(s)
+		case waiting && idle >= d.cfg.Idle:
+			d.keepDocument(s)
 		case !waiting && idle >= d.cfg.Idle:
 			d.End(ctx, s, OutcomeAbandoned)
 		}

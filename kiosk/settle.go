@@ -82,3 +82,15 @@ func (d *Desk) stopWaiting(s *Session) {
 		return true
 	})
 }
+
+// keepDocument forgets who made an uncertain print when nobody touches the kiosk any more. The document still waits for
+// staff; but whoever comes by next must not go on as that person.
+func (d *Desk) keepDocument(s *Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting == "" || s.busy || s.ended {
+		return
+	}
+	d.dropLogin(s)
+	s.answers = Answers{Service: s.answers.Service}
+}
