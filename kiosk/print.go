@@ -106,7 +106,8 @@ func (d *Desk) print(ctx context.Context, s *Session, doc *document, printer str
 		switch {
 		case pe.Outcome == NothingPrinted:
 			s.problem = &Problem{Kind: ProblemPrinter, Trouble: pe.Trouble, CanRetry: true}
-		case pe.Print == "": // nobody can decide about it: never printed again
+		// Nobody can decide about it: never printed again. Of what is known to be out in part nobody is asked.
+		case pe.Print == "", pe.Outcome == PartlyPrinted:
 			s.drop()
 			s.problem = &Problem{Kind: ProblemUncertain, Trouble: pe.Trouble}
 		default:
