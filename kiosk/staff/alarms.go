@@ -41,10 +41,17 @@ type Alarms struct {
 }
 
 // Raise adds an alarm, and reports whether it is new: one of the same kind, subject, Old and New is raised once until it
-// is cleared.
+// is cleared. Of the box's names only the last one is kept: who claims one after the other must not fill the list, for
+// then nobody would be told of another key.
 func (a *Alarms) Raise(al Alarm) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if al.Kind == AlarmName {
+		if i := slices.IndexFunc(a.alarms, func(o Alarm) bool { return o.Kind == AlarmName }); i >= 0 {
+			a.alarms[i] = al
+			return false
+		}
+	}
 	if len(a.alarms) >= maxAlarms || slices.ContainsFunc(a.alarms, func(o Alarm) bool {
 		return o.Kind == al.Kind && o.Subject == al.Subject && o.Old == al.Old && o.New == al.New
 	}) {
