@@ -72,3 +72,24 @@ func TestDoor(t *testing.T) {
 		t.Errorf("a damaged file: %v", err)
 	}
 }
+
+func TestNewStaffCodeOpensALockedDoor(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := newStaffCode(dir); err != nil {
+		t.Fatal(err)
+	}
+	d := newDoor(dir, time.Now)
+	for range staffTries {
+		_ = d.Enter("", "x")
+	}
+	if err := d.Enter("", "x"); !errors.Is(err, staff.ErrLocked) {
+		t.Fatalf("not locked: %v", err)
+	}
+	code, err := newStaffCode(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Enter("", code); err != nil {
+		t.Errorf("the new code: %v", err)
+	}
+}
