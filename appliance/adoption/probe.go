@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -72,6 +73,14 @@ func (s *Service) client(uri, uuid string, pins []string) (*ipp.Client, error) {
 	})
 }
 
+// receiptDial makes the connections to a receipt printer, by a network port of the box if one leads to it only.
+func (s *Service) receiptDial(iface string) func(context.Context, string, string) (net.Conn, error) {
+	if s.cfg.Dial == nil && iface != "" {
+		return ipp.DialBy(iface)
+	}
+	return s.cfg.Dial
+}
+
 // probe asks what is at an address. The keys are looked at first: what it then says of itself is said by one of them. With
 // thorough they are looked at more than once.
 func (s *Service) probe(ctx context.Context, e endpoint, thorough bool) answer {
@@ -80,7 +89,7 @@ func (s *Service) probe(ctx context.Context, e endpoint, thorough bool) answer {
 		return a
 	}
 	if receipt(e.uri) {
-		trouble, err := escpos.Printer{URI: e.uri, Dial: s.cfg.Dial}.Status(ctx)
+		trouble, err := escpos.Printer{URI: e.uri, Dial: s.receiptDial(s.dedicated(e.uuid, e.uri))}.Status(ctx)
 		if trouble == kiosk.TroubleUnreachable { // one that needs a hand is there
 			a.err = cmp.Or(err, escpos.ErrUnreachable)
 		}

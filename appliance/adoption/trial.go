@@ -195,7 +195,7 @@ func (s *Service) print(ctx context.Context, t *trial) (format string, err error
 		if err != nil {
 			return "", fmt.Errorf("adoption slip: %w", err)
 		}
-		return "", escpos.Printer{URI: t.a.URI, Dial: s.cfg.Dial}.Print(ctx, b)
+		return "", escpos.Printer{URI: t.a.URI, Dial: s.receiptDial(t.a.Interface)}.Print(ctx, b)
 	}
 	code, err := qrcode.New("SPORTELLO "+t.code, qrcode.Medium)
 	if err != nil {

@@ -60,16 +60,22 @@ func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, e
 		defer cancel()
 		return c.cfg.Dial(ctx, network, address)
 	}
+	return DialBy(c.cfg.Interface)(ctx, network, address)
+}
+
+// DialBy makes connections that leave by a network interface, to who is on its network; "" means by any. Also printers
+// that do not speak IPP can stand alone on a port of the box.
+func DialBy(name string) func(ctx context.Context, network, address string) (net.Conn, error) {
 	d := &net.Dialer{Timeout: dialTimeout}
-	if c.cfg.Interface != "" {
+	if name != "" {
 		d.Control = func(_, address string, raw syscall.RawConn) error {
-			if err := onLink(c.cfg.Interface, address); err != nil {
+			if err := onLink(name, address); err != nil {
 				return err
 			}
-			return bind(raw, c.cfg.Interface)
+			return bind(raw, name)
 		}
 	}
-	return d.DialContext(ctx, network, address)
+	return d.DialContext
 }
 
 // onLink reports whether address is one of the network on that interface, reached without a router.

@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 
 	"sportello.example/appliance/escpos"
+	"sportello.example/appliance/ipp"
 	"sportello.example/kiosk"
 	"sportello.example/kiosk/staff"
 )
@@ -37,7 +39,7 @@ func (s *Spooler) printSlip(ctx context.Context, a staff.Adopted, job kiosk.Prin
 	s.note(&row, Sending)
 	report(kiosk.PrintProgress{State: kiosk.PrintSending})
 	p := escpos.Printer{
-		URI: a.URI, Dial: s.cfg.Dial,
+		URI: a.URI, Dial: s.receiptDial(a),
 		Sent: func() {
 			s.note(&row, Sent)
 			report(kiosk.PrintProgress{State: kiosk.PrintPrinting})
@@ -63,6 +65,14 @@ func (s *Spooler) printSlip(ctx context.Context, a staff.Adopted, job kiosk.Prin
 		return s.endSlip(&row, Cancelled, a, pe)
 	}
 	return s.endSlip(&row, Failed, a, pe)
+}
+
+// receiptDial makes the connections to a receipt printer: who has a port of the box for itself is looked for there only.
+func (s *Spooler) receiptDial(a staff.Adopted) func(context.Context, string, string) (net.Conn, error) {
+	if s.cfg.Dial == nil && a.Link == staff.LinkDedicated {
+		return ipp.DialBy(a.Interface)
+	}
+	return s.cfg.Dial
 }
 
 // kindSlip is the Kind of a slip.

@@ -138,3 +138,18 @@ func TestSlipWaitsForPaper(t *testing.T) {
 		}
 	}
 }
+
+func TestSlipGoesToItsOwnPortOnly(t *testing.T) {
+	receipts := receiptPrinter(t) // on the loopback: whoever has the address there is not the one on the port
+	cfg := quick(start(t, ipptest.Config{}), &memory{})
+	a := receiptAdopted(receipts)
+	a.Link, a.Interface = staff.LinkDedicated, "no-such-port"
+	cfg.Adopted = []staff.Adopted{a}
+	s := spooler(t, cfg)
+	if got := describe(s.Print(t.Context(), slipJob(), func(kiosk.PrintProgress) {})); got != "unreachable nothing_printed" {
+		t.Errorf("%s, want that nobody is there", got)
+	}
+	if n := len(receipts.Slips()); n != 0 {
+		t.Errorf("%d slips came out of another printer", n)
+	}
+}

@@ -30,7 +30,7 @@ func (s *Spooler) receiptOf(a staff.Adopted) *receipt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, r := range s.receipts {
-		if r.adopted.UUID == a.UUID && r.adopted.URI == a.URI {
+		if r.adopted.UUID == a.UUID && r.adopted.URI == a.URI && r.adopted.Link == a.Link && r.adopted.Interface == a.Interface {
 			return r
 		}
 	}
@@ -46,7 +46,7 @@ func (s *Spooler) lookAtReceipt(ctx context.Context, r *receipt) {
 		select {
 		case r.lock <- struct{}{}: // it hears one at a time
 			short, cancel := context.WithTimeout(ctx, probeTimeout)
-			trouble, err := escpos.Printer{URI: r.adopted.URI, Dial: s.cfg.Dial}.Status(short)
+			trouble, err := escpos.Printer{URI: r.adopted.URI, Dial: s.receiptDial(r.adopted)}.Status(short)
 			cancel()
 			<-r.lock
 			if ctx.Err() != nil {
