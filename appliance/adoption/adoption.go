@@ -308,8 +308,14 @@ func (s *Service) adopted(uuid string) (staff.Adopted, bool) {
 func (s *Service) counting() []staff.Adopted {
 	now := s.cfg.Now()
 	return slices.DeleteFunc(s.all(), func(a staff.Adopted) bool {
-		return a.Link == staff.LinkRisk && (a.Risk == nil || !now.Before(a.Risk.Until))
+		return a.Link == staff.LinkRisk && (a.Risk == nil || !now.Before(a.Risk.Until) || early(a, now))
 	})
+}
+
+// early reports whether a file says that a risk was accepted on a day that is still to come: its year would be more than
+// a year. A day less or more is the clock's.
+func early(a staff.Adopted, now time.Time) bool {
+	return a.By == byConfiguration && a.Risk.At.After(now.AddDate(0, 0, 1))
 }
 
 // all returns every printer that is adopted, also those whose risk acceptance has ended. The caller holds mu.
