@@ -39,7 +39,8 @@ func (p *page) candidate(c Candidate) candidateView {
 	if v.Name == "" {
 		v.Name = c.URI
 	}
-	v.Changed = c.Known && len(c.Keys) > 0 && slices.ContainsFunc(c.Keys, func(k string) bool { return !slices.Contains(c.OldKeys, k) })
+	// Without any key it has changed as well: that it is no longer the one with the key must not look like an old risk.
+	v.Changed = c.Known && v.Risk && len(c.OldKeys) > 0 || c.Known && len(c.Keys) > 0 && slices.ContainsFunc(c.Keys, func(k string) bool { return !slices.Contains(c.OldKeys, k) })
 	switch c.Source {
 	case "dnssd", "manual", "usb":
 		v.Source = p.t("staff.source." + c.Source)
