@@ -104,7 +104,7 @@ func (s *Spooler) settle(ctx context.Context, d *device) {
 		if err != nil {
 			return
 		}
-		row.Restarted = row.Restarted || p.UpTime < row.UpTime
+		row.Restarted = row.Restarted || p.UpTime < row.UpTime || s.switchedOnAfter(row, p)
 		if row, done := s.settleRow(ctx, d, c, row); done {
 			d.settled(row.ID)
 		} else {
@@ -112,6 +112,13 @@ func (s *Spooler) settle(ctx context.Context, d *device) {
 		}
 	}
 	s.unblock(d)
+}
+
+// switchedOnAfter reports whether the printer says that it is up since a time after the row was stored. It may be up for
+// longer than it was then, when that was soon after it had been switched on.
+func (s *Spooler) switchedOnAfter(row Row, p ipp.Printer) bool {
+	up := time.Duration(p.UpTime) * time.Second
+	return up > 0 && !row.Updated.IsZero() && s.cfg.Now().Add(-up-time.Second).After(row.Updated)
 }
 
 // settleRow finds out what became of a job that nobody followed to its end, and cancels it if it goes on: the visit it
