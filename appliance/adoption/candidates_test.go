@@ -360,7 +360,8 @@ func TestConfiguredWrongly(t *testing.T) {
 		{"half a key", []adoption.Configured{{UUID: "a", Keys: []string{"abcd"}}}, "SHA-256"},
 		{"keys in the clear", []adoption.Configured{{UUID: "a", URI: "ipp://h/ipp", Keys: []string{key}}}, "ipps"},
 		{"an address of something else", []adoption.Configured{{UUID: "a", URI: "https://h/ipp"}}, "address"},
-		{"a risk for ever", []adoption.Configured{{UUID: "a", Risk: &staff.Risk{By: "x", Why: "y", At: at, Until: at.AddDate(2, 0, 0)}}}, "risk"},
+		{"a risk wherever it is", []adoption.Configured{{UUID: "a", Risk: &staff.Risk{By: "x", Why: "y", At: at, Until: at.AddDate(0, 6, 0)}}}, "uri"},
+		{"a risk for ever", []adoption.Configured{{UUID: "a", URI: "ipp://h/ipp", Risk: &staff.Risk{By: "x", Why: "y", At: at, Until: at.AddDate(2, 0, 0)}}}, "risk"},
 		{"the same printer twice", []adoption.Configured{{UUID: "A"}, {UUID: "urn:uuid:a"}}, "twice"},
 	} {
 		if _, err := b.start(tt.file...); err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -50,6 +50,9 @@ func (c Configured) normal() (Configured, error) {
 			return c, fmt.Errorf("address %q: a key can only be checked with ipps", c.URI)
 		}
 	}
+	if c.Risk != nil && c.URI == "" && c.Interface == "" && len(c.Keys) == 0 {
+		return c, errors.New("its uri is missing: in the clear, whoever announces its uuid would get its documents")
+	}
 	if c.Risk != nil {
 		if err := checkRisk(*c.Risk, c.Risk.At); err != nil {
 			return c, err

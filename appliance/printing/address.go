@@ -21,8 +21,12 @@ func serviceURI(s dnssd.Service, addr netip.Addr) string {
 
 // URIs returns where an adopted printer announces itself, ipps first. A printer that was adopted with keys, or over
 // ipps, is never spoken to in the clear. An announcement is anybody's: only the first few addresses count, and who
-// answers there has still to prove which printer it is.
+// answers there has still to prove which printer it is. One that is spoken to at somebody's risk can prove nothing: it is
+// used where it was adopted, and elsewhere after it was adopted again.
 func URIs(a staff.Adopted, services []dnssd.Service) []string {
+	if a.Link == staff.LinkRisk {
+		return nil
+	}
 	secure := len(a.Keys) > 0 || strings.HasPrefix(a.URI, "ipps:")
 	var uris []string
 	for _, s := range services {

@@ -132,6 +132,9 @@ func permitted(a staff.Adopted, uri string, now time.Time) error {
 		if a.Risk == nil || a.Risk.Until.IsZero() {
 			return fmt.Errorf("%w: %s: a risk is accepted by name and until a date", errRefused, uri)
 		}
+		if uri != a.URI {
+			return fmt.Errorf("%w: %s: in the clear it is used where it was adopted only (%q): adopt it again where it is now", errRefused, uri, a.URI)
+		}
 		if now.After(a.Risk.Until) {
 			return fmt.Errorf("%w: %s: its risk was accepted until %s: adopt it again", errRefused, uri, a.Risk.Until.UTC().Format(time.DateOnly))
 		}

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"sportello.example/appliance/dnssd"
 	"sportello.example/appliance/ipp/ipptest"
 	"sportello.example/appliance/printing"
 	"sportello.example/kiosk"
@@ -72,6 +73,7 @@ func TestWhereDocumentsMayGo(t *testing.T) {
 		{"a port without a name", staff.Adopted{URI: "ipp://192.0.2.7/p", Link: staff.LinkDedicated}, "name the interface"},
 		{"an accepted risk", staff.Adopted{URI: "ipp://192.0.2.7/p", Link: staff.LinkRisk, Risk: year}, ""},
 		{"a risk nobody accepted", staff.Adopted{URI: "ipp://192.0.2.7/p", Link: staff.LinkRisk}, "by name"},
+		{"a risk, without an address", staff.Adopted{Link: staff.LinkRisk, Risk: year}, "where it was adopted"},
 		{"a retired one counts for nothing", staff.Adopted{URI: "ipp://192.0.2.7/p", Retired: time.Now()}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -86,6 +88,28 @@ func TestWhereDocumentsMayGo(t *testing.T) {
 				t.Error("it was refused, and something has changed")
 			}
 		})
+	}
+}
+
+// TestRiskIsNotCarriedElsewhere announces another machine under the UUID of a printer without TLS that is switched off.
+func TestRiskIsNotCarriedElsewhere(t *testing.T) {
+	t.Parallel()
+	const uuid = "aaaaaaaa-2222-4333-8444-555555555555"
+	p, impostor := start(t, ipptest.Config{UUID: uuid}), start(t, ipptest.Config{UUID: uuid})
+	cfg := quick(p, &memory{})
+	cfg.Adopted[0].Link, cfg.Adopted[0].Risk = staff.LinkRisk, risk(60*24*time.Hour)
+	cfg.Moved = func(_, uri string) { t.Errorf("it has moved to %s", uri) }
+	s := spooler(t, cfg)
+	run(t, s)
+	s.Found([]dnssd.Service{service(t, p, uuid)})
+	until(t, "ready", 10*time.Second, func() bool { return s.Status().State == kiosk.PrinterReady })
+	p.Close()
+	s.Found([]dnssd.Service{service(t, impostor, uuid)})
+	if got := describe(s.Print(t.Context(), jobOf(pdf(1, 100), 1), func(kiosk.PrintProgress) {})); got != "unreachable nothing_printed" {
+		t.Errorf("got %s", got)
+	}
+	if n := impostor.Requests("Create-Job") + len(impostor.Documents()); n > 0 {
+		t.Errorf("the impostor got %d jobs and documents", n)
 	}
 }
 
