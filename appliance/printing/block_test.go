@@ -100,6 +100,9 @@ func TestBlocked(t *testing.T) {
 				if err := s.Print(t.Context(), jobOf(pdf(1, 10), 1), func(kiosk.PrintProgress) {}); err != nil || len(other.Documents()) != 1 {
 					t.Errorf("with another printer: %v, %d documents there", err, len(other.Documents()))
 				}
+				if _, err := s.Trial(t.Context(), cfg.Adopted[0], pdf(1, 10), false); describe(err) != "blocked nothing_printed" {
+					t.Errorf("an adoption page: %v", err)
+				}
 				if p.Requests("Send-Document") != sent {
 					t.Error("something was sent to the blocked printer")
 				}

@@ -134,6 +134,18 @@ func (s *Spooler) Trial(ctx context.Context, a staff.Adopted, pdf []byte, raster
 	}
 	d.retired = true // it concerns nobody that it has trouble
 	defer d.close()
+	s.load(ctx) // what keeps printers must be known
+	if used := s.device(normal(a.UUID)); used != nil {
+		select { // whoever prints there comes first
+		case used.lock <- struct{}{}:
+		case <-ctx.Done():
+			return "", fail(kiosk.TroubleBusy, kiosk.NothingPrinted, ctx.Err())
+		}
+		defer used.unlock()
+		if used.blockedBy() != "" {
+			return "", fail(kiosk.TroubleBlocked, kiosk.NothingPrinted, errBlocked)
+		}
+	}
 	job := kiosk.PrintJob{Kind: kindTest, PDF: pdf, SHA256: sha256.Sum256(pdf), Pages: 1}
 	for attempt := 1; ; attempt++ {
 		r := s.run(d, job, func(kiosk.PrintProgress) {})

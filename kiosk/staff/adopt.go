@@ -247,15 +247,15 @@ func (s *Server) confirm(w http.ResponseWriter, r *http.Request, v *visit) error
 		s.changeTask(key, func(t *task) { t.left-- })
 		t.left--
 		return s.showCode(w, v, id, t, http.StatusUnprocessableEntity, "staff.code.wrong", false)
-	case errors.Is(err, ErrOver), errors.Is(err, ErrChanged), errors.Is(err, ErrRefused), errors.Is(err, ErrGone):
+	case errors.Is(err, ErrGone): // it does not answer just now: the code stays good
+		return s.showCode(w, v, id, t, http.StatusUnprocessableEntity, "staff.code.silent", false)
+	case errors.Is(err, ErrOver), errors.Is(err, ErrChanged), errors.Is(err, ErrRefused):
 		words := "staff.code.over"
 		switch {
 		case errors.Is(err, ErrChanged):
 			words = "staff.code.changed"
 		case errors.Is(err, ErrRefused):
 			words = "staff.adopt.refused"
-		case errors.Is(err, ErrGone):
-			words = "staff.error.gone"
 		}
 		s.cfg.Log.Warn("printer not adopted", "err", err)
 		s.forgetTask(key)

@@ -374,7 +374,15 @@ func (s *Server) askRetire(w http.ResponseWriter, r *http.Request, v *visit) err
 }
 
 func (s *Server) retire(w http.ResponseWriter, r *http.Request, v *visit) error {
-	if err := s.cfg.Adoptions.Retire(r.Context(), r.PostForm.Get("uuid"), v.who.by); err != nil && !errors.Is(err, ErrGone) {
+	uuid := r.PostForm.Get("uuid")
+	if slices.ContainsFunc(s.cfg.Spool.Devices(), func(d Device) bool { return d.UUID == uuid && d.Blocked != "" }) {
+		// After a restart nobody would know of that sheet any more.
+		if err := s.say(v, "staff.retire.blocked"); err != nil {
+			return err
+		}
+		return seeOther(w, r, home)
+	}
+	if err := s.cfg.Adoptions.Retire(r.Context(), uuid, v.who.by); err != nil && !errors.Is(err, ErrGone) {
 		return err
 	}
 	return seeOther(w, r, home)

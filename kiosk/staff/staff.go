@@ -201,7 +201,7 @@ type Adoptions interface {
 	Begin(ctx context.Context, id string, raster bool, risk *Risk, by string) (Trial, error)
 	// Confirm takes the code that a person read on the paper, and whether the page looked right: a printer whose page did
 	// not is not adopted, and ErrRefused. One whose page was printed as a picture gets pictures always. ErrCode, ErrOver,
-	// ErrChanged, ErrGone.
+	// ErrChanged; ErrGone when it does not answer just now: the code stays good.
 	Confirm(ctx context.Context, id, code string, right bool, by string) (Adopted, error)
 	// Retire ends an adoption. Nothing more goes to that printer. ErrGone.
 	Retire(ctx context.Context, uuid, by string) error

@@ -241,9 +241,13 @@ func TestAdopt(t *testing.T) {
 	}
 	w.post(code, "id", "typed", "code", paperCode, "look", "wrong")
 	w.shows(`value="picture"`)
+	w.b.set(func() { w.b.confirm = fmt.Errorf("adopt: %w", ErrGone) })
+	w.post(code, "id", "typed", "code", paperCode, "look", "right")
+	w.shows("ora non risponde")
+	w.b.set(func() { w.b.confirm = nil })
 	w.post(code, "id", "typed", "code", paperCode, "look", "right")
 	w.at(home)
-	if got, want := w.b.log(), "begin typed pdf M. Rossi, confirm typed 0000 M. Rossi, confirm typed 4071 M. Rossi"; got != want {
+	if got, want := w.b.log(), "begin typed pdf M. Rossi, confirm typed 0000 M. Rossi, confirm typed 4071 M. Rossi, confirm typed 4071 M. Rossi"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -286,6 +290,9 @@ func TestButtons(t *testing.T) {
 	w.post(printers, "uuid", uuid, "action", "picture")
 	w.post(printers, "uuid", uuid, "action", "document")
 	w.get(retire + "?uuid=" + uuid)
+	w.post(retire, "uuid", uuid)
+	w.shows("Prima guardi nel vassoio")
+	w.b.set(func() { w.b.devices[0].Blocked = "" })
 	w.post(retire, "uuid", uuid)
 	w.post(printers, "uuid", uuid, "action", "explode")
 	if w.status != http.StatusBadRequest {
