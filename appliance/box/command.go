@@ -77,7 +77,7 @@ The configuration is one TOML file; flags win over it. Every field may be left o
   pins = ["…"]                     # SHA-256 of its TLS public keys; without them, one of these, or
                                    # it waits on the staff page until somebody types its paper's code:
   interface = "eth1"               # a network port that leads to this printer only
-  risk = { by = "M. Rossi", why = "no TLS, replaced in spring", at = 2026-11-25, until = 2027-04-30 }
+  risk = { by = "M. Rossi", why = "no TLS, replaced in spring", at = 2026-11-25, until = 2027-04-30 } # needs the uri
 
   [discovery]
   interfaces = ["eth0"]            # none: all
