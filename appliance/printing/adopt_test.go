@@ -1,7 +1,6 @@
 package printing_test
 
 import (
-	"context"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -117,19 +116,13 @@ func TestRiskIsNotCarriedElsewhere(t *testing.T) {
 func TestRiskEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var net ipptest.Net
-		p := ipptest.New(ipptest.Config{Listen: listen(&net, "192.0.2.7:631")})
-		if err := p.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer p.Close()
+		p := start(t, ipptest.Config{Listen: listen(&net, "192.0.2.7:631")})
 		cfg := quick(p, &memory{})
 		cfg.Idle, cfg.Session, cfg.Active = 6*time.Hour, 6*time.Hour, 6*time.Hour
 		cfg.Dial = net.Dial
 		cfg.Adopted[0].Link, cfg.Adopted[0].Risk = staff.LinkRisk, risk(60*24*time.Hour)
 		s := spooler(t, cfg)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- s.Run(ctx) }()
+		run(t, s)
 		for _, tt := range []struct {
 			day  int
 			want string
@@ -147,10 +140,6 @@ func TestRiskEnds(t *testing.T) {
 		synctest.Wait()
 		if got := describe(s.Print(t.Context(), jobOf(pdf(1, 100), 1), func(kiosk.PrintProgress) {})); got != "done" {
 			t.Errorf("accepted again: %s", got)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -111,6 +112,15 @@ func start(t *testing.T, cfg ipptest.Config) *ipptest.Printer {
 	}
 	t.Cleanup(p.Close)
 	return p
+}
+
+// dial calls n with the time-out that the network has.
+func dial(n *ipptest.Net) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		return n.Dial(ctx, network, address)
+	}
 }
 
 // quick is a configuration with short waits for p.

@@ -70,11 +70,7 @@ func TestLateJob(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var n ipptest.Net
-				p := ipptest.New(ipptest.Config{Listen: listen(&n, "127.0.0.1:631")})
-				if err := p.Start(); err != nil {
-					t.Fatal(err)
-				}
-				defer p.Close()
+				p := start(t, ipptest.Config{Listen: listen(&n, "127.0.0.1:631")})
 				var late atomic.Int32
 				late.Store(tt.late)
 				j := &memory{}
@@ -140,11 +136,7 @@ func TestSheetAlarmAfterRestart(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var n ipptest.Net
 				n.Silence("127.0.0.1:631", true)
-				p := ipptest.New(ipptest.Config{Listen: listen(&n, "127.0.0.1:631")})
-				if err := p.Start(); err != nil {
-					t.Fatal(err)
-				}
-				defer p.Close()
+				p := start(t, ipptest.Config{Listen: listen(&n, "127.0.0.1:631")})
 				row := row
 				row.PrinterUUID = p.UUID()
 				var b bell
@@ -152,9 +144,7 @@ func TestSheetAlarmAfterRestart(t *testing.T) {
 				cfg.Dial = n.Dial
 				b.use(&cfg)
 				s := spooler(t, cfg)
-				ctx, cancel := context.WithCancel(t.Context())
-				done := make(chan error)
-				go func() { done <- s.Run(ctx) }()
+				run(t, s)
 				synctest.Wait() // it waits for the printer now
 				want := row.Pursue || row.State == printing.Sending || row.State == printing.Printing
 				if got := b.has(staff.AlarmSheet); got != want {
@@ -162,10 +152,6 @@ func TestSheetAlarmAfterRestart(t *testing.T) {
 				}
 				if blocked := device(t, s).Blocked != ""; blocked != want {
 					t.Errorf("blocked %v, want %v", blocked, want)
-				}
-				cancel()
-				if err := <-done; err != nil {
-					t.Error(err)
 				}
 				time.Sleep(5 * time.Second) // for net/http, which dials on
 			})

@@ -1,7 +1,6 @@
 package printing_test
 
 import (
-	"context"
 	"net"
 	"net/netip"
 	"strings"
@@ -54,23 +53,13 @@ func TestPowerCut(t *testing.T) {
 			for phase := range 6 {
 				synctest.Test(t, func(t *testing.T) {
 					var n ipptest.Net
-					p := ipptest.New(ipptest.Config{Listen: listen(&n, "127.0.0.1:631")})
-					if err := p.Start(); err != nil {
-						t.Fatal(err)
-					}
-					defer p.Close()
+					p := start(t, ipptest.Config{Listen: listen(&n, "127.0.0.1:631")})
 					cfg := quick(p, &memory{})
 					cfg.Idle, cfg.Active, cfg.Session, cfg.Poll, cfg.Grace = 0, 0, 0, 0, 0
-					cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-						ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // as the network's
-						defer cancel()
-						return n.Dial(ctx, network, address)
-					}
+					cfg.Dial = dial(&n)
 					cfg.Attended = func() bool { return tt.attended }
 					s := spooler(t, cfg)
-					ctx, cancel := context.WithCancel(t.Context())
-					done := make(chan error)
-					go func() { done <- s.Run(ctx) }()
+					run(t, s)
 					time.Sleep(time.Minute + time.Duration(phase)*time.Second)
 					if got := device(t, s).Presence; got != staff.Online {
 						t.Fatalf("before: %s", got)
@@ -96,10 +85,6 @@ func TestPowerCut(t *testing.T) {
 					time.Sleep(5 * time.Second)
 					if got := device(t, s).Presence; got != staff.Online {
 						t.Errorf("afterwards: %s", got)
-					}
-					cancel()
-					if err := <-done; err != nil {
-						t.Error(err)
 					}
 				})
 			}
@@ -157,19 +142,13 @@ func TestPresence(t *testing.T) {
 func TestAlarmsDoNotFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n ipptest.Net
-		p := ipptest.New(ipptest.Config{Listen: listen(&n, "127.0.0.1:631")})
-		if err := p.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer p.Close()
+		p := start(t, ipptest.Config{Listen: listen(&n, "127.0.0.1:631")})
 		var b bell
 		cfg := quick(p, &memory{})
 		cfg.Idle, cfg.Active, cfg.Session, cfg.Dial = 0, 0, 0, n.Dial
 		b.use(&cfg)
 		s := spooler(t, cfg)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- s.Run(ctx) }()
+		run(t, s)
 		own := p.UUID()
 		for i := range 1200 {
 			p.SetUUID(strings.Repeat("x", i%7))
@@ -185,10 +164,6 @@ func TestAlarmsDoNotFlood(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if len(b.List()) > 0 {
 			t.Errorf("afterwards: %+v", b.List())
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
 		}
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -188,18 +187,10 @@ func TestTroubleIsToldWithinFiveSeconds(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var n ipptest.Net
-				p := ipptest.New(ipptest.Config{PageTime: 50 * time.Millisecond, Listen: listen(&n, "127.0.0.1:631")})
-				if err := p.Start(); err != nil {
-					t.Fatal(err)
-				}
-				defer p.Close()
+				p := start(t, ipptest.Config{PageTime: 50 * time.Millisecond, Listen: listen(&n, "127.0.0.1:631")})
 				cfg := quick(p, &memory{})
 				cfg.Idle, cfg.Active, cfg.Session, cfg.Poll, cfg.Gone, cfg.Grace = 0, 0, 0, 0, 0, 0 // as in a branch
-				cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-					ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // as the network's
-					defer cancel()
-					return n.Dial(ctx, network, address)
-				}
+				cfg.Dial = dial(&n)
 				s := spooler(t, cfg)
 				ctx, cancel := context.WithCancel(t.Context())
 				ran, printed := make(chan error), make(chan error)
