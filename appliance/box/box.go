@@ -261,7 +261,7 @@ func (b *Box) run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		if err := srv.Serve(newCrowd(ln)); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("kiosk pages: %w", err)
 		}
 		return nil

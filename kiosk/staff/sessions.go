@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"maps"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"unicode"
 
 	"sportello.example/kiosk"
+	"sportello.example/provisioning/throttle"
 )
 
 // How long somebody stays in. On a kiosk's own screen, where anybody may come by, it is short.
@@ -189,7 +189,7 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, v *visit) error {
 	case <-r.Context().Done():
 		return r.Context().Err()
 	}
-	err := s.cfg.Door.Enter(place(r.RemoteAddr), r.PostForm.Get("code"))
+	err := s.cfg.Door.Enter(throttle.Place(r.RemoteAddr), r.PostForm.Get("code"))
 	<-s.entering
 	switch key, known := enterWords(err); {
 	case err == nil:
@@ -206,21 +206,6 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, v *visit) error {
 	key := s.sessions.begin(entry{by: by, lang: v.lang.Tag, kiosk: v.kiosk})
 	setCookie(w, r, strconv.Itoa(v.kiosk)+"."+key)
 	return seeOther(w, r, home)
-}
-
-// place says where an address is: of IPv6 the network, in which one machine has as many addresses as it likes.
-func place(remote string) string {
-	a, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return ""
-	}
-	if ip := a.Addr().Unmap(); ip.Is6() {
-		net, err := ip.WithZone("").Prefix(64)
-		if err == nil && !ip.IsLinkLocalUnicast() {
-			return net.String()
-		}
-	}
-	return a.Addr().Unmap().String()
 }
 
 // readCookie returns the key of a session, "" when there is none, and the kiosk it was begun at.
