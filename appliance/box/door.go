@@ -98,14 +98,14 @@ func digits(code string) string {
 }
 
 // newStaffCode makes a code of eight digits, stores what it is checked against, and returns it in two groups. A box that
-// runs takes it at once.
-func newStaffCode(dir string) (string, error) {
+// runs takes it at once. rounds are those of PBKDF2: staffRounds, but in tests.
+func newStaffCode(dir string, rounds int) (string, error) {
 	n, err := rand.Int(rand.Reader, big.NewInt(100_000_000))
 	if err != nil {
 		return "", err
 	}
 	code := fmt.Sprintf("%08d", n)
-	h := staffHash{Salt: make([]byte, 16), Rounds: staffRounds}
+	h := staffHash{Salt: make([]byte, 16), Rounds: rounds}
 	_, _ = rand.Read(h.Salt) // never fails (crypto/rand)
 	if h.Hash, err = pbkdf2.Key(sha256.New, code, h.Salt, h.Rounds, sha256.Size); err != nil {
 		return "", err
@@ -134,7 +134,7 @@ func staffCommand(o Options, load func(*cobra.Command) (Config, error)) *cobra.C
 			if err != nil {
 				return err
 			}
-			code, err := newStaffCode(c.Data)
+			code, err := newStaffCode(c.Data, staffRounds)
 			if err != nil {
 				return err
 			}
