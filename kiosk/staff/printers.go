@@ -166,6 +166,9 @@ func (s *Server) device(p *page, dev Device, a Adopted) deviceView {
 	if v.Name == "" {
 		v.Name = a.Name
 	}
+	if dev.Presence == WrongIdentity && a.Link == LinkTLS {
+		v.Link = p.t("staff.link.other")
+	}
 	v.Good = dev.Presence == Online && (dev.State == kiosk.PrinterReady || dev.State == kiosk.PrinterBusy) || dev.Presence == Asleep
 	v.State = p.state(dev)
 	v.Since = p.since(dev.Since)

@@ -308,3 +308,23 @@ func TestButtons(t *testing.T) {
 		}
 	}
 }
+
+// TestAnotherKeyIsNotCalledProtected looks at a printer that answers with another key than the one it was adopted with.
+func TestAnotherKeyIsNotCalledProtected(t *testing.T) {
+	w := open(t)
+	w.b.set(func() {
+		w.b.adopted = []Adopted{{UUID: uuid, Name: "Laser", URI: "ipps://192.0.2.7/ipp/print", Keys: []string{strings.Repeat("ab", 32)}, Link: LinkTLS}}
+		w.b.devices = []Device{{UUID: uuid, Name: "Laser", Presence: Online, State: kiosk.PrinterReady}}
+	})
+	w.enter("it")
+	w.get(home)
+	w.shows("Protetto: conosciamo la sua chiave")
+	w.b.set(func() {
+		w.b.devices[0].Presence, w.b.devices[0].Fault = WrongIdentity, strings.Repeat("cd", 32)
+	})
+	w.get(home)
+	w.shows("una chiave che non conosciamo")
+	if strings.Contains(w.text, "Protetto") {
+		t.Error("a printer with another key is called protected")
+	}
+}
